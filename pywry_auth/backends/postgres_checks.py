@@ -24,6 +24,16 @@ _UNLOGGED = (
     f"the table {TABLE} is UNLOGGED: a crash empties it, and a standby has no copy. Run ALTER TABLE {TABLE}"
     " SET LOGGED"
 )
+_UNLIMITED = (
+    "the pooler before PostgreSQL ignores the time limits of the site: statements that the site gave up go on"
+    " at the server. Run ALTER ROLE site SET statement_timeout = '2s', and ALTER ROLE site SET"
+    " lock_timeout = '1s'"
+)
+_SHAPE = (
+    f"{TABLE} in the PostgreSQL database is a view, or has an expiry without a time zone, so that records may"
+    " end too early or too late. Remove it, or choose another schema with options=-csearch_path=NAME in"
+    " PYWRY_DEPLOY__POSTGRES_URL"
+)
 
 
 def risks(row: Sequence[object]) -> list[str]:
@@ -32,11 +42,13 @@ def risks(row: Sequence[object]) -> list[str]:
     Args:
         row: The server's answer to the statement ``RISKS``.
     """
-    standby, fsync, commit, persistence = row
+    standby, fsync, commit, persistence, for_statement, for_lock, has_shape = row
     found = {
         _STANDBY: standby is True,
         _FSYNC: fsync == "off",
         _ASYNCHRONOUS: commit == "off",
         _UNLOGGED: persistence == "u",
+        _UNLIMITED: "0" in (for_statement, for_lock),
+        _SHAPE: has_shape is False,
     }
     return [risk for risk, present in found.items() if present]

@@ -230,8 +230,9 @@ def not_created(error: Error) -> str:
     """
     if error.sqlstate in ("42501", "3F000"):
         return (
-            f"The table {TABLE} does not exist, and this role may not create it: give the role a schema of"
-            f" its own (CREATE SCHEMA AUTHORIZATION role), or create the table; {_PAGE}."
+            f"This role finds no table {TABLE}, and may not create it: give the role a schema of its own"
+            " (CREATE SCHEMA AUTHORIZATION role), or create the table. If the table exists, GRANT USAGE ON"
+            f" SCHEMA to the role, or name the schema with options=-csearch_path=NAME in {_URL}; {_PAGE}."
         )
     return ""
 

@@ -108,6 +108,10 @@ SWEEP = _sql(
 
 RISKS = _sql(
     "SELECT pg_is_in_recovery(), current_setting('fsync'), current_setting('synchronous_commit'),"
-    " (SELECT relpersistence::text FROM pg_class WHERE oid = to_regclass('{table}'))"
+    " (SELECT relpersistence::text FROM pg_class WHERE oid = to_regclass('{table}')),"
+    " current_setting('statement_timeout'), current_setting('lock_timeout'),"
+    " (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = to_regclass('{table}')) AND"
+    " (SELECT atttypid = 'timestamptz'::regtype FROM pg_attribute"
+    " WHERE attrelid = to_regclass('{table}') AND attname = 'expires')"
 )
 """The columns that :func:`pywry_auth.backends.postgres_checks.risks` reads."""

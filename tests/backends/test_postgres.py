@@ -12,6 +12,7 @@ import pytest
 
 from pywry_auth.backends.base import LARGEST_VALUE, Terms, UnreadableRecord, When
 from pywry_auth.backends.postgres import PostgresBackend
+from pywry_auth.backends.postgres_checks import risks
 from pywry_auth.backends.postgres_statements import (
     COUNT,
     DDL,
@@ -21,12 +22,14 @@ from pywry_auth.backends.postgres_statements import (
     LIMIT_GROUP,
     MEMBERS,
     POP,
+    RISKS,
     SWEEP,
 )
 from pywry_auth.exceptions import StoreUnavailable
 from tests.backends import worker
 from tests.backends.threads import together
 from tests.documents import DOCS, block
+from tests.peers.postgres_pooler import Pooler
 from tests.peers.postgres_server import PostgresServer
 from tests.waiting import eventually
 
@@ -308,6 +311,48 @@ def test_the_risks_of_a_server_are_logged(caplog: pytest.LogCaptureFixture) -> N
     told = [record.message for record in caplog.records]
     assert [any(word in text for text in told) for word in ("fsync = on", "synchronous_commit", "SET LOGGED")]
     assert len(told) == 3
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE shapes.pywry_auth_records ALTER expires TYPE timestamp",
+        "ALTER TABLE shapes.pywry_auth_records RENAME TO hidden;"
+        " CREATE VIEW shapes.pywry_auth_records AS SELECT * FROM shapes.hidden;"
+        " GRANT SELECT ON shapes.pywry_auth_records TO site",
+    ],
+)
+def test_a_table_that_only_seems_to_fit_is_warned_of(postgres_server: PostgresServer, statement: str) -> None:
+    """Its records may end at another time. [T63]"""
+    postgres_server.admin("CREATE SCHEMA shapes AUTHORIZATION site")
+    backend = PostgresBackend(f"{postgres_server.url}?options=-csearch_path=shapes")
+    try:
+        backend.probe()
+        assert risks(backend._rows(RISKS, {})[0]) == []
+        postgres_server.admin(statement)
+        (risk,) = risks(backend._rows(RISKS, {})[0])
+        assert "without a time zone" in risk
+    finally:
+        backend.close()
+        postgres_server.admin("DROP SCHEMA shapes CASCADE")
+
+
+def test_a_pooler_that_ignores_time_limits_is_warned_of(
+    postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Abandoned statements go on at the server, until its role has limits. [S11]"""
+    with Pooler(postgres_server.port, ignores_options=True) as pooler:
+        url = postgres_server.url.replace(str(postgres_server.port), str(pooler.port))
+        for limited in (False, True):
+            value = "'2s'" if limited else "0"
+            for name in ("statement_timeout", "lock_timeout"):
+                postgres_server.admin(f"ALTER ROLE site SET {name} = {value}")
+            caplog.clear()
+            backend = PostgresBackend(url)
+            backend.probe()
+            backend.close()
+            assert ["ALTER ROLE" in record.message for record in caplog.records] == [True] * (not limited)
+    postgres_server.admin("ALTER ROLE site RESET ALL")
 
 
 def test_a_server_without_risks_logs_nothing(

@@ -10,18 +10,24 @@ from types import TracebackType
 
 _KEY_DATA = b"K\0\0\0\x0c"  # BackendKeyData, before the process and the secret key (4 bytes each)
 
+_IGNORED = {
+    b"-csearch_path=": b"-cignored.pat=",
+    b"-c statement_timeout=": b"-c ignored.statement=",
+    b"-c lock_timeout=": b"-c ignored.lock=",
+}
+
 
 class Pooler:
     """A relay that shows the clients other process numbers than the server's.
 
     Args:
         port: The port of the server on the loopback address.
-        ignores_schema: Whether the option with the schema has no effect, as with ignore_startup_parameters.
+        ignores_options: Whether the schema and the time limits of a connection have no effect.
     """
 
-    def __init__(self, port: int, *, ignores_schema: bool = False) -> None:
+    def __init__(self, port: int, *, ignores_options: bool = False) -> None:
         self._server = port
-        self._ignores_schema = ignores_schema
+        self._ignores_options = ignores_options
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -32,7 +38,7 @@ class Pooler:
                 client, _ = self._listening.accept()
                 server = socket.create_connection(("127.0.0.1", self._server))
                 self._open += [client, server]
-                asked = _unset if self._ignores_schema else bytes
+                asked = _unset if self._ignores_options else bytes
                 for source, target, changed in ((client, server, asked), (server, client, _renamed)):
                     relay = threading.Thread(target=_relay, args=(source, target, changed), daemon=True)
                     relay.start()
@@ -63,4 +69,7 @@ def _renamed(data: bytes) -> bytes:
 
 
 def _unset(data: bytes) -> bytes:
-    return data.replace(b"-csearch_path=", b"-cignored.pat=")
+    """Give names of the same length without a meaning to some parameters of a connection."""
+    for name, other in _IGNORED.items():
+        data = data.replace(name, other)
+    return data
