@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,14 @@ MUST_BE_ZERO = (
     "signed out wrongly",
     "grants without owner",
     "burned families",
+    "tokens kept after everywhere",
+    "unexpected answers",
     "other 5xx",
     "503 without Retry-After",
+    "503 without a fault",
+    "no answer without a cause",
+    "workers ended without a fault",
+    "workers that grew too much",
     "driver: errors",
 )
 """The figures that make a run fail unless they are zero."""
@@ -38,9 +44,23 @@ UNAVOIDABLE: Mapping[str, tuple[str, ...]] = {
 }
 """The consequences for a refresh that is under way, with the faults that have them."""
 
+LOST_LOGINS: Mapping[str, tuple[str, ...]] = {
+    "Redis forgot the begun sign-in, or its client had to send the redemption again": (
+        "redis: primary killed, replica promoted",
+        "redis: primary stopped",
+        "redis: primary killed and restarted at once",
+        "redis: fails over on command",
+        "redis: drops connections",
+    ),
+}
+"""The consequences for a sign-in that is under way, with the faults that have them."""
+
 _LOGGED = 12  # violations of one kind
-_STARTING = 6.0  # seconds
+_STARTING = 8.0  # seconds with load in which the workers still import modules
 _COOLING = 2.0  # seconds after a fault in which a slow answer still counts as its consequence
+
+_PATIENCE = 2.0  # seconds that the site lets a request wait for another one
+_AROUND = 1.0  # seconds around an answer that took longer
 
 RECOVERY = 6.0
 """Seconds after a fault in which the site may refuse requests: it spares a provider that did not answer."""
@@ -61,6 +81,23 @@ class Fault:
     end: float | None = None
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """An answer with 503 outside all faults.
+
+    Args:
+        start: When the request was sent, in monotonic seconds.
+        end: When its answer arrived.
+        text: The user and the request.
+        history: The user's latest requests.
+    """
+
+    start: float
+    end: float
+    text: str
+    history: Sequence[str]
+
+
 @dataclass
 class Journal:
     """Counters, latencies, faults and violations; any thread may write.
@@ -70,13 +107,19 @@ class Journal:
     Args:
         path: The log file.
         started: Monotonic time in seconds; the log counts from there.
+        loaded: When the load began, in monotonic seconds; 0 for the same time.
     """
 
     path: Path
     started: float = field(default_factory=time.monotonic)
+    loaded: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
     kills: list[tuple[float, int]] = field(default_factory=list)
+    stops: list[tuple[float, int]] = field(default_factory=list)
+    reloaded: set[int] = field(default_factory=set)
+    _slow: list[tuple[float, float]] = field(default_factory=list)
+    _refusals: list[Refusal] = field(default_factory=list)
     _latencies: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -87,10 +130,34 @@ class Journal:
 
     def took(self, name: str, start: float, end: float) -> None:
         """Record the latency of one request, except at the start, when workers still import modules."""
-        if start < self.started + _STARTING:
+        if self._is_starting(start):
             return
         with self._lock:
             self._latencies[name].append((start, end))
+
+    def answered(self, start: float, end: float) -> None:
+        """Record a request with a result: a very slow one shows that the machine is too busy."""
+        if end - start > _PATIENCE:
+            with self._lock:
+                self._slow.append((start, end))
+
+    def refused(self, refusal: Refusal) -> None:
+        """Record an answer with 503, unless it belongs to a fault."""
+        if not self.may_refuse(refusal.start, refusal.end):
+            with self._lock:
+                self._refusals.append(refusal)
+
+    def conclude(self) -> None:
+        """Count the answers with 503 that neither a fault nor a busy machine explains."""
+        for each in self._refusals:
+            if any(a - _AROUND <= each.end and b + _AROUND >= each.start for a, b in self._slow):
+                self.count("503 on a busy machine")
+            else:
+                span = f"{self.clock(each.start)} to {self.clock(each.end)}"
+                self.violation("503 without a fault", f"{each.text}, {span}", each.history)
+
+    def _is_starting(self, moment: float) -> bool:
+        return moment < max(self.started, self.loaded) + _STARTING
 
     def write(self, text: str) -> None:
         """Add a line to the log."""
@@ -136,6 +203,32 @@ class Journal:
         with self._lock:
             self.kills.append((time.monotonic(), pid))
 
+    def stopped(self, pid: int) -> None:
+        """Record that a worker is about to be stopped."""
+        with self._lock:
+            self.stops.append((time.monotonic(), pid))
+
+    def stopped_between(self, start: float, end: float, worker: str) -> bool:
+        """Return whether a worker was stopped in a span of time.
+
+        Args:
+            start: Monotonic time in seconds.
+            end: Monotonic time in seconds.
+            worker: The worker's process ID.
+        """
+        with self._lock:
+            return any(start <= moment <= end and worker == str(pid) for moment, pid in self.stops)
+
+    def reloads(self, pids: Iterable[int]) -> None:
+        """Record that workers are about to be told to end."""
+        with self._lock:
+            self.reloaded.update(pids)
+
+    def has_ended(self, pid: int) -> bool:
+        """Return whether a fault ended a worker, or told it to end."""
+        with self._lock:
+            return pid in self.reloaded or any(pid == killed for _, killed in self.kills)
+
     def killed_between(self, start: float, end: float, worker: str = "") -> bool:
         """Return whether a worker was killed in a span of time.
 
@@ -164,14 +257,28 @@ class Journal:
                 for fault in self.faults
             )
 
-    def consequence(self, start: float, end: float) -> str:
-        """Return the consequence of a fault for a refresh in a span of time; empty if no fault has one.
+    def may_refuse(self, start: float, end: float) -> bool:
+        """Return whether the site may refuse a request with 503.
+
+        It may during a fault, shortly after it, and while its workers start.
+
+        Args:
+            start: When the request was sent, in monotonic seconds.
+            end: When its answer arrived.
+        """
+        return self._is_starting(start) or self.disturbed(start, end, consequences=RECOVERY)
+
+    def consequence(
+        self, start: float, end: float, consequences: Mapping[str, tuple[str, ...]] = UNAVOIDABLE
+    ) -> str:
+        """Return the consequence of a fault in a span of time; empty if no fault has one.
 
         Args:
             start: Monotonic time in seconds.
             end: Monotonic time in seconds.
+            consequences: The possible ones, with the faults that have them.
         """
-        for text, kinds in UNAVOIDABLE.items():
+        for text, kinds in consequences.items():
             if any(self.disturbed(start, end, kind, consequences=0.0) for kind in kinds):
                 return text
         return ""

@@ -15,7 +15,7 @@ import requests
 
 from tests.person import Person
 from tests.soak.book import Book, Grant
-from tests.soak.journal import RECOVERY, Journal
+from tests.soak.journal import LOST_LOGINS, RECOVERY, Journal, Refusal
 from tests.soak.oracle import Oracle, Session, Verdict
 from tests.soak.wire import JSON, PAGE, Answer, send
 
@@ -268,7 +268,7 @@ class Browser:
                 self._unexpected("login", begun)
             return False
         callback = self._at_provider(begun.location, action)
-        return bool(callback) and self._return(callback, action)
+        return bool(callback) and self._return(callback, action, begun.start)
 
     def _at_provider(self, url: str, action: str) -> str:
         try:
@@ -280,8 +280,14 @@ class Browser:
         parts = urlsplit(callback)
         return f"{parts.path}?{parts.query}"
 
-    def _return(self, callback: str, action: str) -> bool:
-        """Open the callback, and reload it while it fails, as users do."""
+    def _return(self, callback: str, action: str, begun: float) -> bool:
+        """Open the callback, and reload it while it fails, as users do.
+
+        Args:
+            callback: Its path and query.
+            action: The button at the provider.
+            begun: When the sign-in began, in monotonic seconds.
+        """
         code = parse_qs(urlsplit(callback).query).get("code", [""])[0]
         start, first, lost, failed = time.monotonic(), "", False, False
         for _ in range(3):
@@ -299,7 +305,9 @@ class Browser:
         elif outcome == "refused" and answer.status == 303 and action == "login":
             self._world.journal.count("sign-ins that ended at once")
         elif outcome == "refused" and ((self.life.welcome and action == "login") or answer.status != 403):
-            self._unexpected("callback", answer)
+            journal = self._world.journal
+            cause = answer.status == 400 and journal.consequence(begun, answer.end, LOST_LOGINS)
+            self._unexpected("callback", answer, cause or "")
         if code:
             self.life.remember_sign_in(SignIn(code, outcome, start, answer.end, first))
         return session is not None
@@ -372,9 +380,11 @@ class Browser:
             self.life.violation("signed out wrongly", f"no grant is left for session {session.name}")
         self.life.oracle.doubt(answer.start, answer.end, "a refresh was refused")
 
-    def _unexpected(self, what: str, answer: Answer) -> None:
-        name = f"unexpected answers: {what} {answer.status} {answer.error}".strip()
-        self._world.journal.violation(name, f"{self.life.user} {self.name}", self.life.history())
+    def _unexpected(self, what: str, answer: Answer, cause: str = "") -> None:
+        text = f"{what} {answer.status} {answer.error}".strip()
+        explained = f", explained: {cause}" if cause else ""
+        self._world.journal.count(f"unexpected answers: {text}")
+        self.life.violation(f"unexpected answers{explained}", f"{text} for browser {self.name}")
 
     def _forget(self, session: Session | None) -> None:
         with self._lock:
@@ -416,14 +426,20 @@ class Browser:
         if answer.status >= 500:
             self._account_failure(route, answer)
             journal.count(f"{answer.status}: {route} {answer.error}".strip())
-            if not journal.disturbed(answer.start, answer.end, consequences=RECOVERY):
-                journal.count(f"{answer.status} without a fault")
-                journal.write(f"{answer.status} without a fault: {route} {answer.body[:300]!r}")
-        if answer.status == 0:
-            killed = journal.killed_between(answer.start, answer.end)
-            reloads = journal.disturbed(answer.start, answer.end, "gunicorn: reloads")
-            cause = "worker killed" if killed else "reload" if reloads else "no cause"
-            journal.count(f"no answer: {cause}")
+        elif answer.status == 0:
+            self._account_silence(route, answer)
+        else:
+            journal.answered(answer.start, answer.end)
+
+    def _account_silence(self, route: str, answer: Answer) -> None:
+        """Count a broken connection, which must have a cause."""
+        journal = self._world.journal
+        if journal.killed_between(answer.start, answer.end):
+            journal.count("no answer: worker killed")
+        elif journal.disturbed(answer.start, answer.end, "gunicorn: reloads"):
+            journal.count("no answer: reload")
+        else:
+            self.life.violation("no answer without a cause", route)
 
     def _account_failure(self, route: str, answer: Answer) -> None:
         """Count an answer that must have a cause: 503 for an outage, 502 for the provider's."""
@@ -432,10 +448,12 @@ class Browser:
             journal.count("502 in a provider fault")
         elif answer.status != 503:
             self.life.violation("other 5xx", f"{answer.status} {route}")
-        elif answer.retry_after.isdigit():
-            journal.count("status 503")
-        else:
+        elif not answer.retry_after.isdigit():
             self.life.violation("503 without Retry-After", route)
+        else:
+            journal.count("status 503")
+            text = f"{self.life.user}: {route} {answer.error}".strip()
+            journal.refused(Refusal(answer.start, answer.end, text, self.life.history()))
 
 
 Act = Callable[[], object]

@@ -53,6 +53,7 @@ class Plan:
         settle: Seconds after the last request, before the last check.
         grace: The longest time in seconds for revocations that are tried again, after the last fault.
         warm: Seconds with load, before the memory is measured and the first fault may begin.
+        calm_end: Seconds with load after the last fault, so that the last workers are warm, too.
         workers: The number of the site's worker processes.
     """
 
@@ -67,6 +68,7 @@ class Plan:
     settle: float = 3.0
     grace: float = 240.0
     warm: float = 20.0
+    calm_end: float = 35.0
     workers: int = WORKERS
 
 
@@ -102,11 +104,14 @@ class Run:
             self._lives = crowd.lives
             self._load(crowd, self._conductor(place, provider))
             self._check(crowd, provider, place)
+            self._memory.conclude(self._journal)
+            self._journal.conclude()
             memory = [self._warm, self._memory.total(), *self._memory.growth()]
             plan = self._plan
             return figures_of(self._journal, plan.store, plan.seconds, plan.seed, memory, place.version)
 
     def _load(self, crowd: Crowd, conductor: Conductor) -> None:
+        self._journal.loaded = time.monotonic()
         crowd.start()
         try:
             time.sleep(self._plan.warm)
@@ -117,6 +122,7 @@ class Run:
                 with conductor:
                     time.sleep(self._plan.seconds)
                 self._journal.write("the last fault is over")
+                time.sleep(self._plan.calm_end)
         finally:
             crowd.stop()
 

@@ -54,7 +54,7 @@ class Site:
 
     Args:
         server: The site.
-        journal: Gets to know the killed workers.
+        journal: Gets to know the killed and the reloaded workers.
         choice: Selects the workers.
     """
 
@@ -83,11 +83,13 @@ class Site:
         worker = self._any()
         if not worker:
             return
+        self._journal.stopped(worker)
         with suppress(ProcessLookupError), stopped(worker):
             over.wait()
 
     def _reloads(self, over: threading.Event) -> None:
         before = set(self._server.workers)
+        self._journal.reloads(before)
         self._server.process.send_signal(signal.SIGHUP)
         over.wait()
         deadline = time.monotonic() + 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.soak.figures import ROUTES, Figures
+from tests.soak.memory import MOST_GROWTH
 
 STORES: Mapping[str, str] = {"redis": "Redis", "sqlite": "SQLite", "postgres": "PostgreSQL"}
 """The stores in the order of the table, with their names."""
@@ -20,15 +21,22 @@ _OUTCOMES = {
     "status 503": "503 with Retry-After",
     "503 without Retry-After": f"503 without Retry-After{_MUST}",
     "502 in a provider fault": "502 in a fault of the provider",
+    "503 on a busy machine": "503 while other answers took more than two seconds",
+    "503 without a fault": f"503 without a fault{_MUST}",
     "other 5xx": f"other 5xx{_MUST}",
+    "no answer without a cause": f"no answer without a cause{_MUST}",
+    "unexpected answers": f"unexpected answers{_MUST}",
     "let in": f"let in wrongly{_MUST}",
     "lost": f"sessions lost{_MUST}",
     "signed out wrongly": f"signed out wrongly{_MUST}",
+    "tokens kept after everywhere": f"tokens kept after a sign-out everywhere{_MUST}",
     "grants without owner": f"grants without owner{_MUST}",
     "burned families": f"burned token families{_MUST}",
+    "workers ended without a fault": f"workers that ended without a fault{_MUST}",
+    "workers that grew too much": f"workers that grew by more than {MOST_GROWTH:g} MiB{_MUST}",
     "driver: errors": f"errors of the test itself{_MUST}",
 }
-_EXPLAINED = ("lost", "grants without owner", "burned families")
+_EXPLAINED = ("unexpected answers", "lost", "grants without owner", "burned families")
 _CALLS, _AGAIN = "provider: expired tokens sent", "provider: calls with an expired token that was sent before"
 
 Row = tuple[str, Callable[[Figures], str]]

@@ -243,6 +243,30 @@ def test_a_refreshed_token_that_got_lost_explains_a_grant_that_the_sign_out_miss
     assert cause.startswith("Redis failed over")
 
 
+@pytest.mark.parametrize(
+    ("worker", "cause"), [("7", "worker stopped while the provider answered"), ("8", "")]
+)
+def test_a_stopped_worker_explains_a_grant_that_the_sign_out_missed(
+    desk: Desk, worker: str, cause: str
+) -> None:
+    """It had waited too long when it went on, and gave up the answer with the fresh token."""
+    grant, tokens = desk.sign_in()
+    start = time.monotonic()
+    desk.life.world.journal.stopped(7)
+    refresh(desk.client, tokens)
+    desk.life.remember("refresh", Answer(502, start, time.monotonic(), worker=worker))
+    assert desk.without_owner() == [(grant, cause)]
+
+
+@pytest.mark.parametrize(("closed", "kept"), [("everywhere", True), ("each", False), ("stay", False)])
+def test_tokens_that_a_sign_out_everywhere_leaves_fail_the_run(desk: Desk, closed: str, kept: bool) -> None:
+    _, tokens = desk.sign_in()
+    desk.store(tokens)
+    desk.life.closed = closed
+    desk.ledger.conclude([])
+    assert desk.life.world.journal.failed() == (["tokens kept after everywhere"] if kept else [])
+
+
 def test_a_killed_worker_explains_a_signed_in_user_with_an_outdated_token(desk: Desk) -> None:
     """The user has to sign in again at the next refresh, because the worker took the fresh token with it."""
     _, tokens = desk.sign_in()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak.conductor import Conductor
-from tests.soak.journal import Fault, Journal
+from tests.soak.journal import RECOVERY, Fault, Journal, Refusal
 
 
 @pytest.fixture
@@ -28,6 +28,32 @@ def test_a_request_is_disturbed_by_a_fault_and_shortly_after_it(journal: Journal
 def test_a_fault_that_lasts_disturbs_all_later_requests(journal: Journal) -> None:
     fault = journal.begin("redis: stopped")
     assert journal.disturbed(fault.start + 1, fault.start + 2)
+
+
+def test_a_site_may_refuse_requests_at_the_start_and_around_faults(journal: Journal) -> None:
+    journal.loaded = 5.0
+    journal.faults.append(Fault("redis: stopped", 100, 110))
+    moments = [(12, True), (14, False), (99, False), (105, True), (110 + RECOVERY, True), (117, False)]
+    assert [journal.may_refuse(moment, moment) for moment, _ in moments] == [right for _, right in moments]
+
+
+@pytest.mark.parametrize(
+    ("slow", "failed"),
+    [
+        ((99, 102), []),
+        ((101.5, 104), []),
+        ((99, 100.9), ["503 without a fault"]),
+        ((90, 98), ["503 without a fault"]),
+    ],
+)
+def test_only_a_machine_that_is_too_slow_at_that_moment_explains_a_503_without_a_fault(
+    journal: Journal, slow: tuple[float, float], failed: list[str]
+) -> None:
+    journal.refused(Refusal(100, 101, "user0: /auth/refresh", ["the first request"]))
+    journal.answered(*slow)
+    journal.conclude()
+    assert journal.failed() == failed
+    assert journal.counts["503 on a busy machine"] == (0 if failed else 1)
 
 
 def test_latencies_are_separate_in_and_out_of_faults(journal: Journal) -> None:

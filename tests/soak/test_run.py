@@ -24,6 +24,7 @@ def test_a_short_run_finds_no_violation(store: str, tmp_path: Path) -> None:
         settle=0.0,
         grace=2.0,
         warm=0.0,
+        calm_end=0.0,
         workers=2,
     )
     figures = Run(plan).run()

@@ -98,6 +98,8 @@ class Ledger:
             worker = each.answer.worker if each.answer.status >= 500 else ""
             if worker and killed(reuse.first.start, reuse.again, worker):
                 return "worker killed after the store had failed"
+            if worker and self.journal.stopped_between(each.answer.start, each.answer.end, worker):
+                return "worker stopped while the provider answered"
         if reuse.first.answered - reuse.first.start > TIMEOUT_SECONDS - 0.7:
             return "the provider answered too late"
         return self.journal.consequence(reuse.first.start, reuse.first.answered + _STORED_SECONDS)
