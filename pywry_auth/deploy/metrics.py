@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from pywry_auth.backends.measured import OPERATIONS
+from pywry_auth.deploy.metrics_files import MetricsFiles
 from pywry_auth.deploy.metrics_folder import is_shared
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.flow.events import ENDED_BY_USER, Event, LoginFailed, LoginSucceeded, SignedOut, listen
@@ -93,7 +94,8 @@ class Metrics:
             buckets=_OF_STORES,
         )
         self._names: frozenset[str] = frozenset()
-        self._series: dict[tuple[str, str], Histogram] = {}
+        self._series: dict[tuple[Histogram, tuple[str, ...]], Histogram] = {}
+        self._files = MetricsFiles()
         self._once = OncePerProcess()
 
     @property
@@ -112,8 +114,12 @@ class Metrics:
         """
         self._names |= frozenset(providers)
         for name in self._names:
-            self._logins.labels(name)
-            self._begun.labels(name)
+            self._add(self._logins, name, by=0)
+            self._add(self._begun, name, by=0)
+
+    def fault(self) -> str:
+        """Return the reason why this process does not count, with a remedy; empty if it does."""
+        return self._files.fault()
 
     def hear(self, _sender: object, event: Event) -> None:
         """Count an event, as a listener of :mod:`pywry_auth.flow.events`.
@@ -131,14 +137,14 @@ class Metrics:
         provider = _known(event.provider, self._names)
         match event:
             case LoginSucceeded():
-                self._logins.labels(provider).inc()
+                self._add(self._logins, provider)
                 if event.session is not None:
-                    self._begun.labels(provider).inc()
+                    self._add(self._begun, provider)
             case LoginFailed():
-                self._failures.labels(_known(event.error, _CODES), provider).inc()
+                self._add(self._failures, _known(event.error, _CODES), provider)
             case SignedOut() if event.mode == "web":
                 reason = _known(event.reason, _REASONS) if event.reason else "logout"
-                self._ended.labels(reason).inc(event.sessions or 0)
+                self._add(self._ended, reason, by=event.sessions or 0)
 
     def look(self, measure: Measure) -> Finish | None:
         """Return the function that counts a call, as a watcher of :mod:`pywry_auth.measures`.
@@ -153,24 +159,28 @@ class Metrics:
     def _end(self, measure: Measure) -> None:
         match measure.kind:
             case "store":
-                self._store_seconds(measure).observe(measure.seconds)
+                operation = _known(measure.operation, OPERATIONS)
+                self._observe(self._stores, measure, operation, measure.outcome)
             case "provider":
                 provider = _known(measure.target, self._names)
                 call = _known(measure.operation, _CALLS)
-                self._providers.labels(provider, call, measure.outcome).observe(measure.seconds)
+                self._observe(self._providers, measure, provider, call, measure.outcome)
             case "refusal":
-                self._refusals.labels(_known(measure.operation, _CODES)).inc()
+                self._add(self._refusals, _known(measure.operation, _CODES))
             case "step":
-                self._refreshes.labels(_known(measure.target, self._names), measure.outcome).inc()
+                self._add(self._refreshes, _known(measure.target, self._names), measure.outcome)
 
-    def _store_seconds(self, measure: Measure) -> Histogram:
-        """Return the series of a call to a store, which each request of a signed-in user makes."""
-        labels = (measure.operation, measure.outcome)
-        found = self._series.get(labels)
-        if found is None:
-            operation = _known(measure.operation, OPERATIONS)
-            found = self._series[labels] = self._stores.labels(operation, measure.outcome)
-        return found
+    def _add(self, counter: Counter, *labels: str, by: int = 1) -> None:
+        if self._files.have_room((counter, labels)):
+            counter.labels(*labels).inc(by)
+
+    def _observe(self, histogram: Histogram, measure: Measure, *labels: str) -> None:
+        key = (histogram, labels)
+        if self._files.have_room(key):
+            series = self._series.get(key)
+            if series is None:
+                series = self._series[key] = histogram.labels(*labels)
+            series.observe(measure.seconds)
 
 
 def _known(value: str, known: Collection[str]) -> str:

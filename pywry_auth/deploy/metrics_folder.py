@@ -14,6 +14,12 @@ SEVERAL = (
 )
 """The sentence for several workers without the folder."""
 
+REMOVED = (
+    f"files of the metrics were removed from the folder that {FOLDER} names while the site was running: "
+    "restart the site, and empty the folder only while it is stopped"
+)
+"""The sentence for a folder that was emptied."""
+
 
 def is_shared() -> bool:
     """Return whether the workers share their metrics."""
@@ -31,7 +37,7 @@ def folder_fault() -> str:
     path = Path(os.environ[FOLDER])
     if not path.is_absolute():
         return f"{FOLDER} must be the whole path of a folder: it is {str(path)!r}"
-    if not path.is_dir():
+    if not os.path.isdir(path):  # False also if a folder above it is closed to this user
         return f"{FOLDER} names {path}, which is no folder: create it, empty, before the server starts"
     if not os.access(path, os.W_OK | os.X_OK):
         return f"this process may not write to {path}, which {FOLDER} names: give its user the right to do so"

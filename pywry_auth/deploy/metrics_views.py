@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.answers import refusal, refusal_for
-from pywry_auth.deploy.metrics_folder import SEVERAL, folder_fault, is_shared
+from pywry_auth.deploy.metrics_folder import REMOVED, SEVERAL, folder_fault, is_shared
 from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.per_process import OncePerProcess
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.metrics import Metrics
@@ -41,11 +40,10 @@ class MetricsViews:
         self._tokens = tokens
         self._metrics: Metrics | None = None
         self._fault = folder_fault() if tokens else ""
-        self._once = OncePerProcess()
+        self._told: dict[str, object] = {}
         if tokens and not self._fault:
             self._start(providers)
-        if self._fault:
-            _logger.error("no metrics: %s", self._fault)
+        self._tell(self._fault)
 
     def _start(self, providers: Sequence[str]) -> None:
         try:
@@ -66,15 +64,12 @@ class MetricsViews:
             refused = refusal_for(site, error, f"{site.root}/")
             refused.headers["WWW-Authenticate"] = _CHALLENGE
             return refused
-        fault = self._fault or _fault_of_workers(site.request)
-        if fault and self._once.is_first(fault):
-            _logger.error("no metrics: %s", fault)
-        text = b"" if fault else self._text()
-        if text:
+        text, fault = self._text(self._fault or _fault_of_workers(site.request))
+        if not fault:
             from pywry_auth.deploy.metrics import CONTENT_TYPE
 
             return Response(text, 200, content_type=CONTENT_TYPE)
-        return refusal(site, ErrorCode.INVALID_CONFIGURATION, f"{fault or _UNREADABLE}.", 503)
+        return refusal(site, ErrorCode.INVALID_CONFIGURATION, f"{fault[:1].upper()}{fault[1:]}.", 503)
 
     def admits(self, request: Request) -> bool:
         """Return whether a request has one of the tokens.
@@ -88,15 +83,33 @@ class MetricsViews:
         found = [same_secret(each, token.strip()) for each in self._tokens]  # all, in constant time
         return scheme.lower() == "bearer" and any(found)
 
-    def _text(self) -> bytes:
-        """Return the metrics, or no bytes if they cannot be read."""
+    def _text(self, fault: str) -> tuple[bytes, str]:
+        """Return the metrics, and the reason if there are none.
+
+        Args:
+            fault: The reason that is known already; empty for none.
+        """
+        if fault or self._metrics is None:
+            self._tell(fault)
+            return b"", fault
+        if fault := self._metrics.fault():  # in the log already
+            return b"", fault
         from pywry_auth.deploy.metrics import exposition
 
         try:
-            return exposition(self._metrics) if self._metrics is not None else b""
-        except Exception:  # another program has removed the folder, or written to it
+            text = exposition(self._metrics)
+        except Exception:  # another program has written to the folder
             _logger.exception("the metrics cannot be read")
-            return b""
+            return b"", _UNREADABLE
+        fault = "" if text else REMOVED
+        self._tell(fault)
+        return text, fault
+
+    def _tell(self, fault: str) -> None:
+        """Log a fault once, also if it is found before the fork."""
+        mine = object()
+        if fault and self._told.setdefault(fault, mine) is mine:
+            _logger.error("no metrics: %s", fault)
 
 
 def _fault_of_workers(request: Request) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -154,6 +156,22 @@ def test_metrics_of_several_workers_need_a_folder(site: Patient, tmp_path: Path)
     assert finding(PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).level == "ok"
     missing = finding(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "missing"))
     assert (missing.level, "Create the folder" in missing.remedy) == ("error", True)
+
+
+def test_a_folder_of_metrics_that_fills_up_is_found(
+    site: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers without room do not count, and the files of ended workers slow each answer. [S10]"""
+    site.set(_METRICS | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)})
+    for number in range(100):
+        (tmp_path / f"counter_{number}.db").touch()
+    assert _levels(site, "metrics") == ["ok"]
+    (tmp_path / "histogram_100.db").touch()
+    (found,) = _of(site, "metrics")
+    assert (found.level, "has 101 files of workers" in found.text) == ("warning", True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))
+    (found,) = _of(site, "metrics")
+    assert (found.level, "less than 4 MB of free space" in found.text) == ("warning", True)
 
 
 def test_metrics_need_their_package(site: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
