@@ -169,10 +169,14 @@ def log_fields(event: str, facts: Mapping[str, object]) -> dict[str, object]:
 
     Args:
         event: The kind of the line.
-        facts: The values without the beginning of their names. None and empty texts are left out.
+        facts: The values without the beginning of their names. None and empty texts are left out. A line
+            break or control character in a text becomes a space.
     """
     known = {"event": event} | {name: value for name, value in facts.items() if value not in (None, "")}
-    return {f"auth_{name}": value for name, value in known.items()}
+    return {
+        f"auth_{name}": printable(value, len(value)) if isinstance(value, str) else value
+        for name, value in known.items()
+    }
 
 
 def _write_audit_line(_sender: object, event: Event) -> None:

@@ -85,3 +85,13 @@ def test_every_event_is_one_audit_line_with_its_known_facts(caplog: pytest.LogCa
         "login_failed error='timeout' mode='native'",
         "logout user='alice' sessions=0 client='192.0.2.1' mode='web'",
     ]
+
+
+def test_the_fields_of_the_audit_line_have_no_line_breaks(caplog: pytest.LogCaptureFixture) -> None:
+    """A formatter that is no JSON would write a forged line. [T31]"""
+    user = "a\r\nFORGED login\u2028user\x1b[2J" + "long" * 100
+    with caplog.at_level(logging.INFO, "pywry_auth.audit"):
+        emit(None, LoginSucceeded(user_id=user, mode="web", seconds=1.5))
+    (record,) = caplog.records
+    assert record.__dict__["auth_user"] == "a  FORGED login user [2J" + "long" * 100
+    assert record.__dict__["auth_seconds"] == 1.5
