@@ -68,6 +68,24 @@ def test_a_watcher_is_called_once_for_each_call(recorder: Recorder) -> None:
     assert len(recorder.ended) == 1
 
 
+def test_the_watcher_that_begins_last_ends_first() -> None:
+    """So that a span inside another one ends before it."""
+    order: list[str] = []
+
+    def watcher(name: str) -> Watcher:
+        return lambda measure: lambda ended: order.append(name)
+
+    watchers = [watcher("outer"), watcher("inner")]
+    for each in watchers:
+        watch(each)
+    try:
+        happened("refusal", "invalid_state")
+    finally:
+        for each in watchers:
+            unwatch(each)
+    assert order == ["inner", "outer"]
+
+
 def test_without_a_watcher_nothing_is_measured() -> None:
     recorder = Recorder()
     watch(recorder.look)

@@ -6,6 +6,7 @@ imported.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pywry_auth.version import __version__
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
+_logger = logging.getLogger("pywry_auth.deploy")
 _FACTS = {"method": "http.request.method", "host": "server.address", "port": "server.port"}
 _NAMES = {"provider": "pywry_auth.provider {}", "store": "pywry_auth.store {}", "step": "pywry_auth.{}"}
 _NO_DATABASE = ("memory", "other")
@@ -27,7 +29,8 @@ def trace_calls() -> bool:
     """Make spans of the calls of this process, if the application has set up OpenTelemetry's SDK.
 
     Otherwise it does nothing, so that the API package without the SDK costs nothing. An application may set
-    the SDK up later, for example after a fork: then call it again.
+    the SDK up later, for example after a fork: then call it again. If OpenTelemetry fails, the log has a
+    warning, and there are no spans.
 
     Returns:
         Whether no further call is necessary.
@@ -35,9 +38,16 @@ def trace_calls() -> bool:
     trace = _api()
     if trace is None:
         return True
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        return False
-    watch(_tracing.setdefault("spans", Spans()).look)
+    try:
+        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            return False
+        watch(_tracing.setdefault("spans", Spans()).look)
+    except Exception:  # an OTEL_ variable names an unknown provider, for example
+        _logger.warning(
+            "no spans: OpenTelemetry cannot begin with this environment. Correct the variables whose names "
+            "begin with OTEL_, for example OTEL_PYTHON_TRACER_PROVIDER",
+            exc_info=True,
+        )
     return True
 
 

@@ -231,13 +231,39 @@ def test_a_site_notices_the_sdk_at_the_next_request() -> None:
     assert printed_by(_SITE) == "0\n1\n"
 
 
-def printed_by(code: str) -> str:
+_WRONG = """
+import logging, sys
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message).12s")
+logging.raiseExceptions = False
+logging.Formatter.formatException = lambda *failed: "with its cause"
+from pywry_auth.deploy.tracing import trace_calls
+print(trace_calls())
+"""
+
+
+def test_a_wrong_environment_of_opentelemetry_is_told() -> None:
+    """The site starts without spans. [S11]"""
+    output = printed_by(_WRONG, OTEL_PYTHON_TRACER_PROVIDER="nothing")
+    assert output.endswith("WARNING no spans: Op\nwith its cause\nTrue\n")
+
+
+def printed_by(code: str, **environ: str) -> str:
     """Return the output of a process of its own, because a tracer provider can be set only once."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYWRY_"))}
+    kept |= environ
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=kept
     )
     return run.stdout
+
+
+def test_a_step_that_failed_is_no_error_of_the_site(traces: Traces) -> None:
+    """A visitor can cause it."""
+    with measured("step", "callback") as measure:
+        measure.outcome = "refused"
+    span = traces.named("pywry_auth.callback")
+    assert attributes(span)["error.type"] == "refused"
+    assert span.status.status_code is StatusCode.UNSET
 
 
 def test_a_refused_request_is_no_span(traces: Traces) -> None:
