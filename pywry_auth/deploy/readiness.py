@@ -18,7 +18,7 @@ from pywry_auth.single_flight import SingleFlight
 _logger = logging.getLogger("pywry_auth.deploy")
 
 _WAITING = 2  # requests that wait for the test of another request
-_LONGEST_REUSE = 10.0  # seconds for which a result counts if no further request may wait for a new one
+_FIRST_WAIT = 0.25  # seconds that further requests wait for the first test of the process
 
 
 class _Crowded(StoreUnavailable):
@@ -54,7 +54,7 @@ class _Tests:
     @contextmanager
     def place(self, seconds: float | None) -> Iterator[float | None]:
         """Occupy one of the places in the block, and return the time that the request may wait."""
-        if not self.places.acquire(blocking=False):
+        if not self.places.acquire(timeout=0.0 if self.last else _FIRST_WAIT):
             raise _Crowded("Enough requests wait for the test of a store.")
         try:
             yield seconds
@@ -66,8 +66,9 @@ class Readiness:
     """Tests the stores of a site, at most once in ``reuse`` seconds in each process.
 
     Requests that arrive during a test share its result. Two of them may wait for it, so that a store that
-    does not answer occupies at most three threads of the server. Further requests get the last result. A test
-    that does not end occupies one thread of its own, and its store is not tested again until then.
+    does not answer occupies at most three threads of the server. Further requests get the last result, also
+    an old one, until the test ends or its time has passed. Before the first result, they wait a moment. A
+    test that does not end occupies one thread of its own, and its store is not tested again until then.
 
     The log has one line each time that a store fails or works again. Stores in the memory of the process
     always work.
@@ -103,20 +104,19 @@ class Readiness:
         try:
             result = self._flight.run(
                 lambda: self._test(here),
-                lambda: self._recent(here, self._reuse),
+                lambda: self._recent(here),
                 wait=self._seconds,
                 room=here.place,
             )
         except _Crowded:
-            last = self._recent(here, _LONGEST_REUSE)
-            return last is not None and last.usable
+            return here.last is not None and here.last.usable
         except AuthenticationError:  # the test of another request takes too long
             return False
         return result.usable
 
-    def _recent(self, here: _Tests, seconds: float) -> _Result | None:
+    def _recent(self, here: _Tests) -> _Result | None:
         last = here.last
-        return last if last is not None and self._clock() - last.at < seconds else None
+        return last if last is not None and self._clock() - last.at < self._reuse else None
 
     def _test(self, here: _Tests) -> _Result:
         end = time.monotonic() + self._seconds
@@ -124,7 +124,7 @@ class Readiness:
         for store, backend in self._stores:
             if store not in pending:
                 here.current[store] = StoreProbe(store, backend, closes=False)
-                here.current[store].start()
+                here.current[store].begin()
         usable = True
         for store, probe in here.current.items():
             # A test that has not ended since its request gave up gets no second time limit.

@@ -34,6 +34,16 @@ class StoreProbe(threading.Thread):
         self.store = store
         self._fault = ""
 
+    def begin(self) -> None:
+        """Start the test; a process that cannot start a thread is a fault of the test."""
+        try:
+            self.start()
+        except RuntimeError:
+            self._fault = (
+                "The system lets this process start no further thread for the test: raise the limit of its "
+                "threads, for example TasksMax= of systemd or --pids-limit of the container."
+            )
+
     def run(self) -> None:
         """Store, read and remove a record."""
         try:
@@ -53,7 +63,8 @@ class StoreProbe(threading.Thread):
             end: The time of ``time.monotonic`` at which the wait ends.
             seconds: The time limit, for the text.
         """
-        self.join(max(0.0, end - time.monotonic()))
+        if self.ident is not None:  # it has started
+            self.join(max(0.0, end - time.monotonic()))
         if self.is_alive():
             return f"It does not answer within {seconds:g} seconds: check its server and its settings."
         return self._fault
@@ -99,7 +110,7 @@ def store_faults(stores: Sequence[tuple[str, Backend]], seconds: float) -> Itera
     probes = [StoreProbe(store, backend) for store, backend in stores]
     end = time.monotonic() + seconds
     for probe in probes:
-        probe.start()
+        probe.begin()
     for probe in probes:
         if fault := probe.fault_by(end, seconds):
             yield probe.store, fault

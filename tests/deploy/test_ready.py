@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +15,7 @@ from flask import Flask
 from pywry_auth.backends.base import Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.deploy.readiness import Readiness
+from pywry_auth.deploy.start_probe import probe_stores
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flask import init_app
 from pywry_auth.state.auth import AuthConfig
@@ -203,11 +205,66 @@ def test_a_silent_store_occupies_few_threads(store: Store, now: Now, monkeypatch
             assert waiters.acquire(timeout=30)
         assert store.asked.wait(30)
         assert [readiness.is_ready() for _ in range(20)] == [True] * 20, "the last result is two seconds old"
-        now.seconds += 9
-        assert [readiness.is_ready() for _ in range(20)] == [False] * 20, "the last result is too old"
+        now.seconds += 3600
+        assert [readiness.is_ready() for _ in range(20)] == [True] * 20, "until the present test ends"
         assert store.tests == 2
         store.answers.set()
         assert [each.result(30) for each in waiting] == [True] * 3
+    assert readiness.is_ready()
+
+
+def test_a_burst_before_the_first_result_waits_for_it(
+    store: Store, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load balancer does not take a new worker out. [P15]"""
+    readiness = Readiness(store, store, seconds=30, clock=now)
+    store.answers.clear()
+    waiters = count_waiters(monkeypatch)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(readiness.is_ready) for _ in range(3)]
+        for _ in range(2):
+            assert waiters.acquire(timeout=30)
+        assert store.asked.wait(30)
+        assert not readiness.is_ready(), "the wait has passed"
+        threading.Timer(0.02, store.answers.set).start()
+        assert readiness.is_ready()
+        assert [each.result(30) for each in waiting] == [True] * 3
+    assert store.tests == 1
+
+
+def test_a_request_does_not_wait_longer_than_the_test_may_take(store: Store) -> None:
+    """The site is not ready if the test of another request takes too long. [P15]"""
+    tested, goes_on = threading.Event(), threading.Event()
+
+    def clock() -> float:
+        tested.set()
+        assert goes_on.wait(30)
+        return 100.0
+
+    readiness = Readiness(store, store, seconds=0.1, clock=clock)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(readiness.is_ready)
+        assert tested.wait(30)
+        assert not readiness.is_ready()
+        goes_on.set()
+        assert first.result(30)
+
+
+def test_a_process_without_threads_is_not_ready(
+    store: Store, now: Now, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer is 503, and the log has the remedy. [S8]"""
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    readiness = Readiness(store, store, reuse=0, clock=now)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert [readiness.is_ready() for _ in range(2)] == [False] * 2
+        probe_stores(store, store)
+    assert "raise the limit of its threads" in caplog.records[0].getMessage()
+    assert len(caplog.records) == 2
     assert readiness.is_ready()
 
 
@@ -215,11 +272,14 @@ def test_a_store_that_never_answers_is_not_tested_again(
     store: Store, now: Now, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only the first request waits for the time limit. [P15]"""
-    readiness = Readiness(store, store, seconds=0.05, reuse=0, clock=now)
+    readiness = Readiness(store, store, seconds=0.5, reuse=0, clock=now)
     store.answers.clear()
-    assert [readiness.is_ready() for _ in range(5)] == [False] * 5
+    assert not readiness.is_ready()
+    begun = time.monotonic()
+    assert [readiness.is_ready() for _ in range(6)] == [False] * 6
+    assert time.monotonic() - begun < 2
     assert store.tests == 1
-    assert caplog.text.count("does not answer within 0.05 seconds") == 1
+    assert caplog.text.count("does not answer within 0.5 seconds") == 1
     store.answers.set()
     await_threads("pywry-auth-store-probe")
     assert readiness.is_ready()
