@@ -168,7 +168,7 @@ line has no object. Only `token` prints a token. The names are stable; later ver
 
 ## Completion
 
-`pip install 'pywry-auth[cli]'` adds the package that writes completion scripts. For bash:
+`pip install '.[cli]'` adds the package that writes completion scripts. For bash:
 
 ```sh
 mkdir -p ~/.local/share/bash-completion/completions

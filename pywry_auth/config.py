@@ -537,7 +537,8 @@ class DeploySettings(_Section):
         description=(
             "Signs cookies. Required with `sqlite`, `redis` and `postgres`, and equal for all workers. It "
             "must be random, with 32 characters or more: a placeholder or a repetitive value is refused. To "
-            "rotate it, list the new secret before the old one, separated by a comma."
+            "rotate it, list the old secret and the new one, separated by a comma. Once all workers know "
+            "both, list the new one first."
         ),
         examples=['the output of python3 -c "import secrets; print(secrets.token_urlsafe(32))"'],
     )
