@@ -42,13 +42,13 @@ class _Tests:
     Args:
         last: The last result; None before the first test.
         current: The last test of each store by its name. No second one begins before it ends.
-        failed: The names of the stores whose fault is in the log.
+        failed: The names of the stores that fail, with the faults of each that are in the log.
         places: The places of the requests that wait.
     """
 
     last: _Result | None = None
     current: dict[str, StoreProbe] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
+    failed: dict[str, set[str]] = field(default_factory=dict)
     places: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_WAITING))
 
     @contextmanager
@@ -70,8 +70,8 @@ class Readiness:
     an old one, until the test ends or its time has passed. Before the first result, they wait a moment. A
     test that does not end occupies one thread of its own, and its store is not tested again until then.
 
-    The log has one line each time that a store fails or works again. Stores in the memory of the process
-    always work.
+    The log has one line each time that a store fails, has another fault or works again; the same fault is
+    logged once until then. Stores in the memory of the process always work.
 
     Args:
         sessions: The backend of the sessions and the pending logins.
@@ -135,11 +135,11 @@ class Readiness:
         return here.last
 
 
-def _note(failed: set[str], store: str, fault: str) -> None:
-    """Log a store that fails or works again."""
-    if fault and store not in failed:
-        failed.add(store)
+def _note(failed: dict[str, set[str]], store: str, fault: str) -> None:
+    """Log a store that fails, fails for another reason, or works again."""
+    if fault and fault not in failed.setdefault(store, set()):
+        failed[store].add(fault)
         _logger.error("not ready, and requests get 503: the %s cannot be used: %s", store, fault)
     elif not fault and store in failed:
-        failed.remove(store)
+        del failed[store]
         _logger.info("ready: the %s can be used again", store)

@@ -169,6 +169,7 @@ def test_a_store_is_tested_at_most_once_a_second(store: Store, now: Now) -> None
 def test_each_change_of_a_store_is_logged_once(
     store: Store, now: Now, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A server that is down may come back with another fault, such as a wrong password. [S11]"""
     caplog.set_level(logging.INFO, "pywry_auth.deploy")
     tokens = Store()
     readiness = Readiness(store, tokens, reuse=0, clock=now)
@@ -177,6 +178,7 @@ def test_each_change_of_a_store_is_logged_once(
         ("a", ""),
         ("b", ""),
         ("b", "c"),
+        ("a", ""),
         ("b", ""),
         ("", ""),
         ("", "d"),
@@ -184,6 +186,7 @@ def test_each_change_of_a_store_is_logged_once(
         readiness.is_ready()
     assert [record.message for record in caplog.records] == [
         "not ready, and requests get 503: the session store cannot be used: a",
+        "not ready, and requests get 503: the session store cannot be used: b",
         "not ready, and requests get 503: the token store cannot be used: c",
         "ready: the token store can be used again",
         "ready: the session store can be used again",
