@@ -14,8 +14,11 @@ from typing import Literal
 
 _logger = logging.getLogger("pywry_auth.measures")
 
-Kind = Literal["provider", "store", "step", "refusal"]
-"""A call to a provider, a call to a store, a step of the sign-in, or a refused request."""
+Kind = Literal["provider", "store", "step", "refusal", "ending"]
+"""A call to a provider or a store, a step of the sign-in, a refused request, or the end of a session.
+
+Ends that are events of :mod:`pywry_auth.flow.events` are not measured.
+"""
 
 OK = "ok"
 FAILED = "failed"

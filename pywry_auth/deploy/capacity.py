@@ -19,9 +19,11 @@ class Capacity:
 
     Args:
         threads: Their number.
+        workers: The number of processes of the server when this one began.
     """
 
     threads: int = 8
+    workers: int = 1
 
     def calls_at_once(self, chosen: int) -> int:
         """Return how many threads may call a provider at the same time.

@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from pywry_auth.backends.measured import OPERATIONS
 from pywry_auth.deploy.metrics_files import MetricsFiles
-from pywry_auth.deploy.metrics_folder import is_shared
+from pywry_auth.deploy.metrics_folder import PROVIDERS, is_shared
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.flow.events import ENDED_BY_USER, Event, LoginFailed, LoginSucceeded, SignedOut, listen
 from pywry_auth.measures import Finish, Measure, watch
@@ -37,11 +37,16 @@ _OTHER = "other"
 _STANDARD = {  # RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2
     *("invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope"),
     *("unsupported_response_type", "invalid_target"),
+    # OpenID Connect Core §3.1.2.6, and Unmet Authentication Requirements 1.0
+    *("interaction_required", "login_required", "account_selection_required", "consent_required"),
+    *("invalid_request_uri", "invalid_request_object", "request_not_supported"),
+    *("request_uri_not_supported", "registration_not_supported", "unmet_authentication_requirements"),
 }
 _CODES = frozenset(map(str, ErrorCode)) | _STANDARD
 _REASONS = frozenset(
     {
         *("sessions_per_user", "refresh_refused", "provider_logout", "access_changed", "operator"),
+        "replaced",
         ENDED_BY_USER,
     }
 )
@@ -134,7 +139,7 @@ class Metrics:
                 _logger.exception("an event could not be counted")
 
     def _count(self, event: Event) -> None:
-        provider = _known(event.provider, self._names)
+        provider = self._label(event.provider)
         match event:
             case LoginSucceeded():
                 self._add(self._logins, provider)
@@ -162,13 +167,18 @@ class Metrics:
                 operation = _known(measure.operation, OPERATIONS)
                 self._observe(self._stores, measure, operation, measure.outcome)
             case "provider":
-                provider = _known(measure.target, self._names)
+                provider = self._label(measure.target)
                 call = _known(measure.operation, _CALLS)
                 self._observe(self._providers, measure, provider, call, measure.outcome)
             case "refusal":
                 self._add(self._refusals, _known(measure.operation, _CODES))
+            case "ending":
+                self._add(self._ended, _known(measure.operation, _REASONS))
             case "step":
-                self._add(self._refreshes, _known(measure.target, self._names), measure.outcome)
+                self._add(self._refreshes, self._label(measure.target), measure.outcome)
+
+    def _label(self, provider: str) -> str:
+        return provider if provider in self._names else _known(provider, PROVIDERS)
 
     def _add(self, counter: Counter, *labels: str, by: int = 1) -> None:
         if self._files.have_room((counter, labels)):

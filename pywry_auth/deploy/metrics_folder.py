@@ -21,6 +21,13 @@ REMOVED = (
 """The sentence for a folder that was emptied."""
 
 
+PROVIDERS: dict[str, None] = {}
+"""The names of the providers of all applications of this process.
+
+Applications may share a provider, whose calls are then measured under the name in the last application.
+"""
+
+
 def is_shared() -> bool:
     """Return whether the workers share their metrics."""
     return FOLDER in os.environ

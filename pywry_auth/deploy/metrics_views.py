@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.answers import refusal, refusal_for
-from pywry_auth.deploy.metrics_folder import REMOVED, SEVERAL, folder_fault, is_shared
+from pywry_auth.deploy.capacity import this_process
+from pywry_auth.deploy.metrics_folder import PROVIDERS, REMOVED, SEVERAL, folder_fault, is_shared
 from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
@@ -38,6 +39,7 @@ class MetricsViews:
 
     def __init__(self, tokens: Sequence[str], providers: Sequence[str]) -> None:
         self._tokens = tokens
+        PROVIDERS.update(dict.fromkeys(providers))
         self._metrics: Metrics | None = None
         self._fault = folder_fault() if tokens else ""
         self._told: dict[str, object] = {}
@@ -117,6 +119,8 @@ def _fault_of_workers(request: Request) -> str:
     if is_shared():
         return ""
     environ = request.environ
+    if this_process.workers > 1:  # gunicorn's environ has the number of its start
+        return SEVERAL
     if "asgi.scope" in environ:  # the adapter does not know the server
         workers = os.environ.get("WEB_CONCURRENCY", "")
         several = workers.isdecimal() and int(workers) > 1

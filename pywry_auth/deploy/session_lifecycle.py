@@ -22,6 +22,7 @@ from pywry_auth.flow.refresh import store_unsaved
 from pywry_auth.flow.revocation import retry_revocations, revoke, revoked_on_failure
 from pywry_auth.flow.sign_in_hook import Admission, SignInAttempt, decided
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, qualified_user_id
+from pywry_auth.measures import happened
 from pywry_auth.state.session_record import email_member, given_member, united
 from pywry_auth.state.sign_in_index import SignInIndex
 
@@ -426,13 +427,16 @@ class SessionLifecycle:
         A failure is not reported: the next sign-in or sign-out of this browser ends them.
         """
         found: list[UserSession | None] = []
+        ended: list[str] = []
         try:
             for session_id in session_ids:
                 with suppress(UnreadableRecord):  # it does not keep the others from ending
                     found.append(self.sessions.store.get_session(session_id))
-            self.ends.end(session for session in found if session is not None)
+            self.ends.end((session for session in found if session is not None), ended=ended)
         except StoreUnavailable as error:
             _logger.warning("a browser's earlier session could not be ended: %s", error)
+        for _ in ended:
+            happened("ending", "replaced")
 
     def _end_oldest(self, begun: UserSession) -> list[UserSession]:
         """End a user's oldest sign-ins beyond the limit, and return them.

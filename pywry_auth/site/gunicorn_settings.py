@@ -204,6 +204,7 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
         RuntimeError: gunicorn starts with several workers and storage in memory.
     """
     _load_after_gevent(server.cfg)
+    this_process.workers = new_value
     if new_value > 1 and _settings.deploy.metrics_token and not is_shared():
         _logger.warning("no metrics: %s", SEVERAL)
     variable = in_memory(_settings)
@@ -218,7 +219,7 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
     if old_value is None:
         raise RuntimeError(refused)  # gunicorn prints it without a traceback, and exits
     _logger.error(refused)
-    server.num_workers = 1
+    server.num_workers = this_process.workers = 1
 
 
 def _load_after_gevent(options: Config) -> None:

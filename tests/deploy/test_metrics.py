@@ -42,7 +42,7 @@ def test_a_sign_in_without_a_session_begins_none() -> None:
     assert found["pywry_auth_sessions_begun_total", "google"] == 0
 
 
-@pytest.mark.parametrize("error", ["invalid_client", "state_used", "access_denied"])
+@pytest.mark.parametrize("error", ["invalid_client", "state_used", "access_denied", "consent_required"])
 def test_known_errors_are_told_apart(error: str) -> None:
     found = counted(LoginFailed(mode="web", provider="google", error=error))
     assert found["pywry_auth_login_failures_total", error, "google"] == 1
@@ -124,6 +124,41 @@ def test_several_providers_are_told_apart(make_web: MakeWeb, idp: IdentityProvid
     assert found["pywry_auth_logins_total", "guests"] == 0
     assert ("pywry_auth_provider_seconds_count", "discovery", "ok", "corp") in found
     assert ("pywry_auth_provider_seconds_count", "discovery", "ok", "guests") not in found
+
+
+def test_applications_may_share_a_provider(make_web: MakeWeb, idp: IdentityProvider) -> None:
+    """Its calls have its name in one of them."""
+    provider = GenericOIDCProvider("site", "s", issuer_url=idp.issuer)
+    web = make_web(provider={"first": provider}, settings={"metrics_token": [TOKEN]})
+    make_web(provider={"second": provider})
+    before = figures(scraped(web.browser()).text)
+    web.browser().begin("/auth/login?provider=first")
+    after = figures(scraped(web.browser()).text)
+    calls = [key for key in after if key[0] == "pywry_auth_provider_seconds_count"]
+    assert {key[-1] for key in calls if after[key] != before.get(key)} == {"second"}
+
+
+def test_a_session_that_a_sign_in_replaces_has_ended(make_web: MakeWeb) -> None:
+    """Sessions begun and sessions ended stay comparable; it is no event for users."""
+    web = make_web(settings={"metrics_token": [TOKEN]})
+    browser, key = web.browser(), ("pywry_auth_sessions_ended_total", "replaced")
+    before = figures(scraped(web.browser()).text).get(key, 0)
+    for _ in range(3):
+        browser.sign_in()
+    assert figures(scraped(web.browser()).text)[key] == before + 2
+
+
+def test_a_metric_that_fails_does_not_fail_a_sign_in(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has it once."""
+    metrics = Metrics()
+
+    class Wrong(LoginFailed):
+        def __getattribute__(self, name: str) -> object:
+            raise OSError(28, "No space left on device")
+
+    for _ in range(2):
+        metrics.hear(None, Wrong(mode="web", provider="google", error="access_denied"))
+    assert caplog.messages == ["an event could not be counted"]
 
 
 def test_a_missing_package_is_told_with_its_command(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pywry_auth.deploy.capacity import this_process
 from pywry_auth.deploy.metrics_folder import FOLDER
 from pywry_auth.error_codes import ErrorCode
 from tests.deploy.web import Browser, SiteResponse, WatchedBackend, Web
@@ -160,6 +161,15 @@ def test_several_workers_without_a_folder_get_the_remedy(
         assert FOLDER in answer.json["error_description"]
     assert [record.levelname for record in caplog.records if FOLDER in record.message] == ["ERROR"]
     assert web.browser().get("/auth/metrics").status_code == 401
+
+
+def test_a_worker_that_was_added_at_run_time_gets_the_remedy(
+    monitored: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gunicorn adds one with the signal TTIN. [S8]"""
+    monkeypatch.setattr(this_process, "workers", 2)
+    answer = scraped(monitored.browser())
+    assert (answer.status_code, FOLDER in answer.json["error_description"]) == (503, True)
 
 
 @pytest.mark.parametrize("folder", ["relative", "/nowhere/at/all"])

@@ -22,6 +22,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in [name for name in os.environ if name.startswith("PYWRY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(this_process, "threads", 8)
+    monkeypatch.setattr(this_process, "workers", 1)
     return import_module("pywry_auth.site.gunicorn_settings")
 
 
@@ -162,6 +163,8 @@ def test_several_workers_without_a_folder_of_metrics_are_told(
     server = SimpleNamespace(cfg=config_with())
     settings.nworkers_changed(server, 1, None)
     assert "PROMETHEUS_MULTIPROC_DIR" not in caplog.text
+    assert this_process.workers == 1
     with pytest.raises(RuntimeError):  # the memory is the other fault
         settings.nworkers_changed(server, 2, None)
     assert "PROMETHEUS_MULTIPROC_DIR" in caplog.text
+    assert this_process.workers == 2, "those that begin now know it"
