@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pywry_auth.deploy")
 _CHALLENGE = 'Bearer realm="metrics"'
 _NO_TOKEN = "Send the token of PYWRY_DEPLOY__METRICS_TOKEN in the header Authorization: Bearer."
-_UNREADABLE = "The metrics of the workers cannot be read: the log of this site has the reason"
+_UNREADABLE = "the metrics of the workers cannot be read: the log of this site has the reason"
 
 
 class MetricsViews:

@@ -98,6 +98,7 @@ def test_a_login_counts_once(monitored: Web) -> None:
     assert increase["pywry_auth_sessions_ended_total", "logout"] == 1
     assert increase["pywry_auth_provider_seconds_count", "exchange", "ok", "oidc"] == 1
     assert increase["pywry_auth_store_seconds_count", "put", "ok"] > 0
+    assert not [key for key in after if key[0].endswith("_created")], "times are no figures"
     failed = [key for key, value in increase.items() if key[0].endswith("failures_total") and value]
     refused = [key for key, value in increase.items() if key[0].endswith("refusals_total") and value]
     assert (len(failed), len(refused)) == (1, 1)
