@@ -275,6 +275,7 @@ THE_SITE: Table = {
         [(f"{KEY}, {KEY}=", [SecretStr(KEY), SecretStr(f"{KEY}=")])],
         ["canary", "A" * 43, "canaryca" * 5 + "can", f"{KEY},{'_' * 43}=", KEY[:42], KEY + "=="],
     ),
+    "ENCRYPTION_READ_PLAINTEXT": flag(False),
     "METRICS_TOKEN": (
         [],
         [
@@ -376,6 +377,7 @@ def test_a_variable_is_read(
     monkeypatch: pytest.MonkeyPatch, variable: str, given: str, expected: object
 ) -> None:
     """Each text becomes a value of the right type. [S3]"""
+    _set_needed(monkeypatch, variable)
     monkeypatch.setenv(variable, given)
     assert read(get_settings(), variable) == expected
 
@@ -385,6 +387,7 @@ def test_a_bad_value_names_its_variable_and_an_example(
     monkeypatch: pytest.MonkeyPatch, variable: str, given: str
 ) -> None:
     """The example is valid. [S3, S11]"""
+    _set_needed(monkeypatch, variable)
     monkeypatch.setenv(variable, given)
     message = refused()
     (line,) = [line for line in message.splitlines() if variable in line]
@@ -395,6 +398,12 @@ def test_a_bad_value_names_its_variable_and_an_example(
         variable, _output(example.removeprefix("the output of ")) if "python3" in example else example
     )
     assert get_settings().oauth2 is not None, "the example does not work"
+
+
+def _set_needed(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Set the keys for the variable that is refused without them."""
+    if variable == DEPLOY + "ENCRYPTION_READ_PLAINTEXT":
+        monkeypatch.setenv(DEPLOY + "ENCRYPTION_KEYS", KEY)
 
 
 @cache
