@@ -67,6 +67,7 @@ def nginx(tls_files: TLSFiles, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with socket.socket() as down:
         down.bind(("127.0.0.1", 0))  # and does not listen
         with nginx.before(down.getsockname()[1]):
+            requests.get(nginx.url, verify=str(tls_files.ca), timeout=30)  # it has opened all its sockets
             yield nginx
 
 
