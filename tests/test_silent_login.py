@@ -278,7 +278,7 @@ def test_without_a_refresh_token_an_expired_token_requires_a_sign_in(desk: Desk)
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"{}", b'{"v":99}', b"\xff" * 100])
 def test_unreadable_tokens_require_a_sign_in(everywhere: Desk, garbage: bytes) -> None:
-    """A record that cannot be read counts as missing, and is replaced. [S6]"""
+    """The sign-in replaces a damaged record, and one of a newer version or with unknown keys. [S6, T68]"""
     everywhere.sign_in()
     everywhere.store.backend.put("oauth:tokens:user-alice", garbage, Terms(group="oauth:tokens"))
     assert everywhere.sign_in().user_id == "user-alice"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pywry_auth.backends.base import UnreadableRecord
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import LoginRequired, TokenError, TokenRefreshError
 from pywry_auth.flow.revocation import issued_by, retry_revocations
@@ -158,6 +159,7 @@ class StoredUsers:
         """Store the tokens of a sign-in so that a later process finds them.
 
         The user is selected first: tokens without a user would stay valid, and no ``logout`` would find them.
+        Earlier tokens that this program cannot read are replaced, so that its user can always sign in.
 
         Args:
             user_id: The user's ID.
@@ -167,7 +169,11 @@ class StoredUsers:
             Whether they were stored.
         """
         self._accounts().expect(user_id, self._has_tokens)
-        return self.store.save(user_id, tokens)
+        try:
+            return self.store.save(user_id, tokens)
+        except UnreadableRecord:
+            self.store.discard_unreadable(user_id, of_others=True)
+            return self.store.save(user_id, tokens)
 
     def discard(self, user_id: str, tokens: OAuthTokenSet) -> bool:
         """Remove the tokens of a sign-in unless others replaced them, and return whether it did.
@@ -261,7 +267,10 @@ class StoredUsers:
         return latest
 
     def _has_tokens(self, user_id: str) -> bool:
-        return self._session(user_id).tokens is not None
+        try:
+            return self._session(user_id).tokens is not None
+        except UnreadableRecord:
+            return True
 
     def _without_user(self) -> str:
         if not self.store.backend.shared:
@@ -309,6 +318,8 @@ def _resumed(session: SessionManager, asks: Callable[[], bool], bounds: Bounds) 
         if not error.refused and not isinstance(error, TokenRefreshError):
             raise
         raise login_required(f"The stored tokens cannot be refreshed. {error}") from error
+    except UnreadableRecord as error:
+        raise login_required(f"The stored tokens cannot be read: sign in again. {error}") from error
     if tokens is None:
         raise login_required(
             "The user's tokens are not stored, or have expired and cannot be refreshed: sign in again."

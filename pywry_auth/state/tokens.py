@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from copy import copy
 from typing import Self
 
-from pywry_auth.backends.base import Backend, Terms, When
+from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
 from pywry_auth.backends.lease import Lease
 from pywry_auth.exceptions import StoreUnavailable, TokenError
 from pywry_auth.models import OAuthTokenSet
@@ -308,19 +308,27 @@ class TokenStore:
                 return True
         return False
 
-    def discard_unreadable(self, key: str) -> None:
+    def discard_unreadable(self, key: str, *, of_others: bool = False) -> None:
         """Remove a record that contains no token set.
-
-        A record that is encrypted with an unknown key stays: another worker may have the key.
 
         Args:
             key: The user's ID.
+            of_others: Whether to remove also a set that another process can read, because a newer version
+                wrote it or it is encrypted. A site leaves it to that process.
 
         Raises:
-            StoreUnavailable: See :meth:`load`. The record stays.
+            StoreUnavailable: The store is down, or another process can read the set, which stays.
         """
         data = self._backend.get(_KIND + key)
-        if data is not None and unpack_tokens(data) is None:
+        if data is None:
+            return
+        try:
+            unreadable = unpack_tokens(data) is None
+        except UnreadableRecord:
+            if not of_others:
+                raise
+            unreadable = True
+        if unreadable:
             self._backend.pop(_KIND + key, data, group=_GROUP)
 
     def exists(self, key: str) -> bool:
