@@ -757,7 +757,7 @@ def test_an_administrator_ends_the_sessions_of_a_user(
 _OBSERVED = """
 from prometheus_client import generate_latest
 app.test_client().get("/auth/login", base_url="http://127.0.0.1:5000")
-assert 'call="discovery",outcome="ok",provider="other"' in generate_latest().decode()
+assert 'call="discovery",outcome="ok",provider="oidc"' in generate_latest().decode()
 """
 
 
