@@ -993,12 +993,12 @@ def _warn_of_misspelt(names: list[str]) -> None:
     A user easily assumes that such a setting has an effect.
     """
     known = _known()
-    for name in sorted({name.upper() for name in names} - set(known)):
+    ours = {name.upper() for name in names if name.upper().startswith("PYWRY_")}
+    for name in sorted(ours - set(known)):
         value = name.removesuffix("_FILE")  # only some settings have a variable that names a file
         other = f"{_DEPLOY if name.startswith(_OAUTH2) else _OAUTH2}{name.partition('__')[2]}"
         same = [each for each in (value, other) if each in known]
         close = same or get_close_matches(name, known, n=1, cutoff=0.85)
-        close = close if name.startswith("PYWRY_") else []
         if close or name.startswith((_OAUTH2, _DEPLOY)):
             hint = f": did you mean {close[0]}?" if close else ": correct its name, or remove it"
             warnings.warn(f"{name} is not a setting and is not read{hint}", stacklevel=3)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import pydantic.dataclasses
 from fastapi import APIRouter
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -46,6 +47,11 @@ _UNREAD = Problem(
     f"The body of the request did not arrive within {BODY_SECONDS:g} s, or is larger than {LARGEST_BODY} "
     "bytes: send a smaller one, without a pause.",
 )
+_MODELS: dict[object, Any] = {
+    kind: pydantic.dataclasses.dataclass(kind, frozen=True)
+    for kind in (Problem, *(route.body for route in ROUTES if route.body))
+}
+"""The bodies as models, whose schemas are built once and not for each route."""
 _IN_PATH = {"in": "path", "required": True, **_TEXT}
 
 
@@ -142,7 +148,7 @@ class AuthRouter(APIRouter):
         inside = self.auth_routes.path_of(route)
         path = in_braces(inside)
         others: dict[int | str, dict[str, Any]] = {
-            status: {"description": reason} | ({"model": Problem} if status >= 400 else {})
+            status: {"description": reason} | ({"model": _MODELS[Problem]} if status >= 400 else {})
             for status, reason in route.others.items()
         }
         if route.headers:
@@ -158,7 +164,7 @@ class AuthRouter(APIRouter):
             name=f"pywry_auth_{route.name}",
             summary=route.summary,
             status_code=route.status,
-            response_model=route.body,
+            response_model=_MODELS.get(route.body),
             response_class=JSONResponse if route.body else Response,
             responses=others,
             openapi_extra=({"parameters": parameters} if parameters else {}) | _request_body(route),
