@@ -53,7 +53,7 @@ test: lint types ## install missing parts, then run lint, types and all tests
 	$(BIN)/pytest -n $(WORKERS) $(addprefix --ignore=,$(CORE_TESTS) $(TIMED_TESTS))
 	$(BIN)/pytest $(TIMED_TESTS)
 	PYTHONPATH=$(LOWEST) $(BIN)/python -c "import fastapi; assert fastapi.__version__ == '0.110.0'"
-	PYTHONPATH=$(LOWEST) $(BIN)/pytest -n $(WORKERS) tests/asgi tests/test_fastapi_example.py tests/deploy/test_callback.py
+	PYTHONPATH=$(LOWEST) $(BIN)/pytest -n $(WORKERS) tests/asgi tests/deploy/test_callback.py
 
 test-pythons: setup ## run a part of the tests on each Python of this machine
 	tests/pythons.sh -n $(WORKERS) $(PYTHONS_TESTS)
@@ -71,7 +71,7 @@ setup: .venv/.tests $(LOWEST)/fastapi $(NPM_PEER)/node_modules/.package-lock.jso
 soak: setup ## run the long tests, then load and faults for SOAK_SECONDS on each store
 	SOAK=1 $(BIN)/pytest -s -o timeout=900 tests/test_app.py tests/test_gunicorn.py tests/test_lost_access.py \
 		tests/test_one_refresh.py tests/test_failover.py tests/test_metrics_of_workers.py tests/test_rotation.py
-	SOAK=1 $(BIN)/pytest -n $(WORKERS) -o timeout=900 tests/backends tests/lifecycle tests/outages
+	SOAK=1 $(BIN)/pytest -n $(WORKERS) -o timeout=900 tests/backends tests/deploy tests/lifecycle tests/outages
 	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) --seed $(SOAK_SEED)
 
 fuzz: setup .venv/.fuzz ## search for inputs that break a property, FUZZ_SECONDS at FUZZ_DOOR or at each door

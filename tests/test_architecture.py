@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -20,9 +21,13 @@ from tests.house import (
 )
 
 
-@pytest.mark.parametrize("path", files())
-def test_a_file_has_only_allowed_imports(path: str) -> None:
-    assert faults(source_of(path), path) == []
+def test_each_file_has_only_allowed_imports() -> None:
+    assert {path: found for path in files() if (found := faults(source_of(path), path))} == {}
+
+
+@cache
+def _tree(path: str) -> ast.Module:
+    return ast.parse(source_of(path))
 
 
 def test_every_file_belongs_to_a_layer() -> None:
@@ -159,23 +164,30 @@ def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef
             yield node
 
 
-@pytest.mark.parametrize("path", files())
-def test_a_module_docstring_opens_with_a_sentence(path: str) -> None:
-    docstring = ast.get_docstring(ast.parse(source_of(path))) or ""
-    assert docstring.partition("\n\n")[0].rstrip().endswith(".")
+def test_each_module_docstring_opens_with_a_sentence() -> None:
+    docstrings = {path: ast.get_docstring(_tree(path)) or "" for path in files()}
+    opens = {path: text.partition("\n\n")[0].rstrip() for path, text in docstrings.items()}
+    assert [path for path, text in opens.items() if not text.endswith(".")] == []
 
 
 LONGEST_BODY = 40
 LONGEST_FILES = {"providers/base.py": 260}
 
 
-@pytest.mark.parametrize("path", files())
-def test_functions_are_short(path: str) -> None:
+def test_functions_are_short() -> None:
     """Docstrings do not count."""
-    for function in _functions(ast.parse(source_of(path))):
-        body = function.body[1:] if ast.get_docstring(function) else function.body
-        lines = (function.end_lineno or 0) - body[0].lineno + 1 if body else 0
-        assert lines <= LONGEST_BODY, function.name
+    long = [
+        f"{path}: {function.name}"
+        for path in files()
+        for function in _functions(_tree(path))
+        if _lines_of_body(function) > LONGEST_BODY
+    ]
+    assert long == []
+
+
+def _lines_of_body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (function.end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
 @pytest.mark.parametrize("path", LONGEST_FILES)
@@ -186,10 +198,13 @@ def test_formerly_long_files_stay_short(path: str) -> None:
 _SECRET = re.compile(r"(^|_)(token|secret|password|code|verifier|nonce|state|csrf|assertion|proxy_url)$")
 
 
-@pytest.mark.parametrize("path", files())
-def test_no_representation_shows_a_secret(path: str) -> None:
+def test_no_representation_shows_a_secret() -> None:
     """A field of a dataclass with a secret or with stored bytes is hidden. [T31, T50]"""
-    for kind in ast.walk(ast.parse(source_of(path))):
+    assert {path: shown for path in files() if (shown := list(_shown_secrets(_tree(path))))} == {}
+
+
+def _shown_secrets(tree: ast.AST) -> Iterator[str]:
+    for kind in ast.walk(tree):
         if not isinstance(kind, ast.ClassDef):
             continue
         if not any("dataclass" in ast.unparse(decorator) for decorator in kind.decorator_list):
@@ -198,8 +213,9 @@ def test_no_representation_shows_a_secret(path: str) -> None:
             if not isinstance(field, ast.AnnAssign):
                 continue
             name, annotation = ast.unparse(field.target), ast.unparse(field.annotation)
-            if (_SECRET.search(name) and "str" in annotation) or "bytes" in annotation:
-                assert "repr=False" in ast.unparse(field.value or field.target), f"{kind.name}.{name}"
+            is_secret = (_SECRET.search(name) and "str" in annotation) or "bytes" in annotation
+            if is_secret and "repr=False" not in ast.unparse(field.value or field.target):
+                yield f"{kind.name}.{name}"
 
 
 FORBIDDEN_CALLS = {
@@ -215,20 +231,15 @@ FORBIDDEN_CALLS = {
 }
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        path
-        for path in files()
-        if not path.startswith(("cli/", "__main__")) and not path.endswith("__main__.py")
-    ],
-)
-def test_only_commands_change_the_state_of_the_process(path: str) -> None:
+def test_only_commands_change_the_state_of_the_process() -> None:
     """Only command-line programs may change it. [R, P17]"""
-    tree = ast.parse(source_of(path))
-    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert calls & set(FORBIDDEN_CALLS) == set()
-    targets = [
-        t for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.Delete)) for t in node.targets
-    ]
-    assert not [target for target in targets if ast.unparse(target).startswith("os.environ")]
+    others = [path for path in files() if not path.startswith("cli/") and not path.endswith("__main__.py")]
+    assert {path: found for path in others if (found := list(_changes_of_state(_tree(path))))} == {}
+
+
+def _changes_of_state(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in FORBIDDEN_CALLS:
+            yield ast.unparse(node.func)
+        if isinstance(node, (ast.Assign, ast.Delete)):
+            yield from (to for target in node.targets if (to := ast.unparse(target)).startswith("os.environ"))

@@ -118,7 +118,10 @@ def _fail(set_up: SetUp, fault: str) -> Callable[[], None]:
 def test_a_failover_costs_only_the_operations_in_flight(
     set_up: SetUp, fault: str, backend: RedisBackend
 ) -> None:
-    """No answer is wrong, the service returns soon, and a lock stays held. [T63, T65, P15]"""
+    """No answer is wrong, the service returns soon, and a lock stays held. [T63, T65, P15]
+
+    Each thread may lose its last removal, which the old primary had not sent to the replica.
+    """
     _keep(set_up, backend, 50)
     other = RedisBackend(set_up.url)
     with backend.lock("lock:1", 0) as held:
@@ -135,7 +138,7 @@ def test_a_failover_costs_only_the_operations_in_flight(
             pass
     assert traffic.failures, "the fault was not noticed"
     assert traffic.slowest < PROMPT
-    assert len(traffic.taken) == len(set(traffic.taken))
+    assert len(traffic.taken) - len(set(traffic.taken)) <= _THREADS
     other.close()
 
 

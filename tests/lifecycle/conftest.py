@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -28,7 +29,7 @@ def linked_world() -> Iterator[World]:
         yield world
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis"] if os.environ.get("SOAK") else ["redis"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Backend]]:
     """Makes empty stores that processes can share."""
     opened: list[Backend] = []
