@@ -163,16 +163,17 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_wrong_claim_refuses_the_token(
-    issuer: ScriptedIssuer, client: GenericOIDCProvider, algorithm: str, fault: str
+    issuer: ScriptedIssuer, client: GenericOIDCProvider, algorithm: str
 ) -> None:
     """The issuer signed these tokens, but they are for another client, time or login. [T5, T17, T19, T20]"""
     signer = Signer(issuer, algorithm)
-    token = signer.token(changed(signer.claims(), **FAULTS[fault](signer)))
-    text = assert_refused(client, token, nonce=NONCE, access_token=ACCESS_TOKEN)
-    assert re.search(EXPECTED[fault.split()[0]], text), "the error names the claim"
+    for fault, change in FAULTS.items():
+        print(fault)  # the last one is that of a failure
+        token = signer.token(changed(signer.claims(), **change(signer)))
+        text = assert_refused(client, token, nonce=NONCE, access_token=ACCESS_TOKEN)
+        assert re.search(EXPECTED[fault.split()[0]], text), "the error names the claim"
 
 
 EXPECTED = {

@@ -353,12 +353,13 @@ FORGERIES: dict[str, Callable[[Case], str]] = {
 }
 
 
-@pytest.mark.parametrize("forgery", FORGERIES)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_forged_token_is_refused(issuers: Issuers, algorithm: str, forgery: str) -> None:
+def test_every_forged_token_is_refused(issuers: Issuers, algorithm: str) -> None:
     """The issuer advertises every algorithm, including ``none`` and HS256. [T10, T17, T18, T21, T29, T41]"""
-    assert_refused(issuers.provider(algorithm), FORGERIES[forgery](issuers.case(algorithm)))
-    assert issuers.canary.received == []
+    for forgery, forge in FORGERIES.items():
+        print(forgery)  # the last one is that of a failure
+        assert_refused(issuers.provider(algorithm), forge(issuers.case(algorithm)))
+        assert issuers.canary.received == []
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
