@@ -122,8 +122,8 @@ def _fail(site: Site, name: str, fault: Fault, left: Visitor) -> None:
         answers = _at_once(
             {
                 "stranger": lambda: site.visitor().get("/"),
-                "account": lambda: stays.get("/account"),
-                "status": lambda: stays.get("/auth/status", Accept="application/json"),
+                "account": lambda: _read(stays, "/account"),
+                "status": lambda: _read(stays, "/auth/status", Accept="application/json"),
                 "signed out": lambda: left.get("/account"),
                 "login": lambda: site.visitor().get("/auth/login"),
                 "callback": lambda: returns.get(callback),
@@ -137,6 +137,12 @@ def _fail(site: Site, name: str, fault: Fault, left: Visitor) -> None:
     _check_after(site, name, stays, leaves, left)
     assert children_of(site.server.process.pid) == workers, "no worker was restarted"
     assert fault.log in site.server.output()[read:], (name, site.server.output()[read:])
+
+
+def _read(visitor: Visitor, path: str, **headers: str) -> requests.Response:
+    """Ask for a page, and again if it was refused: a failed write may have ended the store's connection."""
+    answer = visitor.get(path, **headers)
+    return visitor.get(path, **headers) if answer.status_code == 503 else answer
 
 
 def _at_once(asked: dict[str, Callable[[], requests.Response]]) -> dict[str, requests.Response]:
