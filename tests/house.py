@@ -130,7 +130,7 @@ ALLOWED_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "requests_oauthlib": ("protocol/http.py",),
     "oauthlib": (),
     "joserfc": ("protocol/jws.py", "protocol/client_authentication.py", "testing/identity_provider/*"),
-    "pydantic": ("config.py", "setting_types.py"),
+    "pydantic": ("config.py", "setting_types.py", "asgi/router.py"),
     "pydantic_settings": ("config.py", "setting_types.py"),
     "dotenv": ("setting_files.py",),
     "redis": ("backends/redis*.py",),
