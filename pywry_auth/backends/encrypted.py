@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
 from pywry_auth.backends.lease import LEASE, Lease
-from pywry_auth.backends.record_form import is_clear, is_clear_record, may_be_encrypted
+from pywry_auth.backends.record_form import is_clear, is_clear_record, may_be_encrypted, version_of
 from pywry_auth.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("pywry_auth.backends")
@@ -53,10 +53,12 @@ class Census:
 
     Args:
         forms: The number of records of each form.
+        versions: The number of readable records of each version of their content.
         complete: Whether all records were counted.
     """
 
     forms: Counter[Form]
+    versions: Counter[int]
     complete: bool
 
 
@@ -187,25 +189,28 @@ class EncryptedBackend(Backend, measured=False):
         Raises:
             StoreUnavailable: The store is down, or it cannot list all keys.
         """
-        found, keys, end = Counter[Form](), self._inner.keys(""), self._clock() + seconds
+        forms, versions = Counter[Form](), Counter[int]()
+        keys, end = self._inner.keys(""), self._clock() + seconds
         while batch := list(islice(keys, _BATCH)):
             for key, data in self._inner.get_many(batch).items():
-                if data and (form := self._form(key, data)):
-                    found[form] += 1
+                if data and (found := self._looked_at(key, data)):
+                    form, clear = found
+                    forms[form] += 1
+                    versions.update([version_of(clear)] if clear else ())
             if self._clock() >= end:
-                return Census(found, complete=next(keys, None) is None)
-        return Census(found, complete=True)
+                return Census(forms, versions, complete=next(keys, None) is None)
+        return Census(forms, versions, complete=True)
 
-    def _form(self, key: str, data: bytes) -> Form | None:
-        """Return the form of a stored value; None for one that is no record."""
+    def _looked_at(self, key: str, data: bytes) -> tuple[Form, bytes] | None:
+        """Return the form of a stored value, and its content if it is readable; None if it is no record."""
         if data[:_ID] in self._ciphers:
             with suppress(UnreadableRecord):
-                self._decrypt_strictly(key, data)
-                return Form.CURRENT if data[:_ID] == self._first else Form.OLDER
-            return Form.UNREADABLE
+                clear = self._decrypt_strictly(key, data)
+                return Form.CURRENT if data[:_ID] == self._first else Form.OLDER, clear
+            return Form.UNREADABLE, b""
         if is_clear_record(data):
-            return Form.CLEAR
-        return Form.UNREADABLE if may_be_encrypted(data) else None
+            return Form.CLEAR, data
+        return (Form.UNREADABLE, b"") if may_be_encrypted(data) else None
 
     @contextmanager
     def lock(self, key: str, wait: float, lease: float = LEASE) -> Iterator[Lease]:
@@ -286,6 +291,11 @@ class EncryptedBackend(Backend, measured=False):
             raise UnreadableRecord("A stored record is not encrypted with any of the keys.") from None
         except (InvalidTag, ValueError):  # ValueError: the ciphertext is too short
             raise UnreadableRecord("A stored record was tampered with.") from None
+
+
+def new_key() -> str:
+    """Return a new random key, as ``KEY_COMMAND`` prints it."""
+    return base64.urlsafe_b64encode(os.urandom(32)).decode("ascii")
 
 
 def _read(key: str) -> bytes:

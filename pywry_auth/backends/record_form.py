@@ -27,6 +27,7 @@ It makes them about a third smaller. Stored records depend on each byte, so that
 _COMMON_ID = zlib.adler32(COMMON).to_bytes(4, "big")  # stands after the two bytes of the zlib header
 _WITHOUT_COMMON = b"\x78\x9c"  # the zlib header of records of earlier versions
 _BEGIN = b'{"v":'
+_VERSION = re.compile(rb'\{"v":([0-9]{1,9})[,}]')
 _LOOKED_AT = 256  # bytes
 _SHORTEST_CIPHERTEXT = 32  # bytes: the key's name, the nonce and the tag
 _FAILURE = re.compile(rb"[0-9a-f]{16,80} [ -~]{0,200}")  # the text of a failure, for callers that wait
@@ -73,6 +74,18 @@ def is_clear_record(data: bytes) -> bool:
     with suppress(ValueError, zlib.error):
         return decompressed(data).startswith(_BEGIN)
     return False
+
+
+def version_of(data: bytes) -> int:
+    """Return the version of a record without encryption; 0 if it is not known.
+
+    Args:
+        data: The stored value.
+    """
+    with suppress(ValueError, zlib.error):
+        found = _VERSION.match(data if data.startswith(_BEGIN) else decompressed(data))
+        return int(found[1]) if found else 0
+    return 0
 
 
 def is_clear(data: bytes) -> bool:

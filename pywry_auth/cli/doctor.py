@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--count-all",
         action="store_true",
-        help="count all stored records of a site with encryption, however long it takes "
+        help="count all stored records of a site, however long it takes "
         f"(default: at most {COUNT_SECONDS:g} s for each store)",
     )
     add_env_file(parser)

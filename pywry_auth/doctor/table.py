@@ -197,7 +197,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "encryption",
         _STORAGE,
-        "records without encryption or with an unknown key, `ENCRYPTION_READ_PLAINTEXT` still on",
+        "encrypted records without their keys, records without encryption or of a newer version, "
+        "`ENCRYPTION_READ_PLAINTEXT` still on",
         secrets.encryption,
         ("options", "stores"),
         "site",

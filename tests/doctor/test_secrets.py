@@ -16,6 +16,7 @@ from pywry_auth.backends.options import StorageOptions
 from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.doctor import metrics as metrics_check
 from pywry_auth.doctor.finding import Finding
+from pywry_auth.state import records
 from pywry_auth.state.sessions import SessionStore
 from tests.doctor.conftest import SECRET, Patient
 from tests.peers.redis_server import RedisServer
@@ -90,6 +91,43 @@ def test_clear_records_are_counted_until_none_is_left(site: Patient, place: Stor
     site.set({f"{_D}ENCRYPTION_KEYS": _OTHER, _MODE: ""})
     (unknown, _) = _of(site, "encryption")
     assert "3 records that no key of PYWRY_DEPLOY__ENCRYPTION_KEYS decrypts" in unknown.text
+    assert (unknown.level, "Add the key that is missing" in unknown.remedy) == ("error", True)
+    new = StorageOptions(place.backend, place.url, path=place.path, encryption_keys=(_OTHER,))
+    SessionStore(open_backend(new)).create_session("4" * 64, "alice")
+    (unknown, _) = _of(site, "encryption")
+    assert (unknown.level, "3 records that no key" in unknown.text) == ("warning", True)
+
+
+def test_encrypted_records_of_a_site_without_keys_are_an_error(site: Patient, place: StorageOptions) -> None:
+    """Their users get 503 and cannot sign in. [S10, S3]"""
+    encrypted = StorageOptions(place.backend, place.url, path=place.path, encryption_keys=(_KEY,))
+    for number in range(450):
+        SessionStore(open_backend(encrypted)).create_session(f"{number:064}", "alice")
+    (found,) = _of(site, "encryption")
+    assert (found.level, "has 450 records with encryption" in found.text) == ("error", True)
+    assert f"Set {_D}ENCRYPTION_KEYS" in found.remedy
+    (part,) = [each for each in site.findings(offline=True, count_seconds=0) if each.check == "encryption"]
+    assert (part.level, "has at least" in part.text) == ("error", True)
+    site.set({f"{_D}ENCRYPTION_KEYS": _KEY})
+    assert _levels(site, "encryption") == ["ok"]
+
+
+@pytest.mark.parametrize("keys", [(), (_KEY,)], ids=["clear", "encrypted"])
+def test_records_of_a_newer_version_are_found(
+    site: Patient, place: StorageOptions, keys: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their users get 503 until the records expire. [S10]"""
+    options = StorageOptions(place.backend, place.url, path=place.path, encryption_keys=keys)
+    sessions = SessionStore(open_backend(options))
+    sessions.create_session("1" * 64, "alice")
+    with monkeypatch.context() as newer_version:
+        newer_version.setattr(records, "VERSION", records.VERSION + 1)
+        for number in (2, 3):
+            sessions.create_session(str(number) * 64, "alice")
+    site.set({f"{_D}ENCRYPTION_KEYS": ",".join(keys)})
+    newer, _ = _of(site, "encryption")
+    assert (newer.level, "has 2 records of a newer version" in newer.text) == ("warning", True)
+    assert "Install the newer version again" in newer.remedy
 
 
 def test_records_that_were_not_counted_are_never_said_to_be_encrypted(
