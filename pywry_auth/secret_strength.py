@@ -13,15 +13,32 @@ _PLACEHOLDER = re.compile(
     rf"[.…*_xX-]+|<{_TEXT}>|\[{_TEXT}\]|\$?\{{{_TEXT}\}}|%{_TEXT}%"
     # A command or a variable that no program has replaced.
     r"|\$\(\w+ .*\)|`\w+ .*`|\$?\{\{(?: .* |[\w\s.-]*)\}\}|\$[A-Z_]+"
-    r"|.*(?:\bthe (?:output|value) of\b|token_urlsafe|token_hex|urandom|openssl rand).*",
+    r"|(?:the (?:output|value) of|openssl rand|python3? -c) .*",
     re.DOTALL,
+)
+_WHOLE = re.compile(
+    "(?:insert|add|put|paste|enter)?your(?:client|app|oauth)?secret(?:goes)?(?:here)?"
+    "|change(?:me|this|it)|replace(?:me|this)|placeholder|todo|fixme"
 )
 # Only words of eight letters or more: a random secret contains a shorter one by chance.
 _WORDS = re.compile(
     "change(?:me|this|it)|replace(?:me|this)|placeholder|(?:your|super|long|top|my|app|site|flask)secret(?:key|token)"
     "|(?:your|my|super|top)secret|secretkey|secrettoken|notasecret|donotuse|insecure|password"
+    "|tokenurlsafe|tokenhex|opensslrand"
 )
-_WHOLE = frozenset({"secret", "token", "tokensecret", "key", "test", "testing", "example", "todo", "none"})
+_GUESSED = frozenset({"secret", "token", "tokensecret", "key", "test", "testing", "example", "none"})
+_SENTENCE = re.compile(r"(?:[A-Z]*[^\W\dA-Z_]{0,20}[0-9]*[\W_])*[A-Z]*[^\W\dA-Z_]{0,20}[0-9]*")
+
+
+def is_placeholder(secret: str) -> bool:
+    """Return whether the whole of a text is a placeholder, such as ``changeme`` or ``<client secret>``.
+
+    A text that only contains such a word may be a secret that a provider knows.
+
+    Args:
+        secret: The text.
+    """
+    return bool(_PLACEHOLDER.fullmatch(secret) or _WHOLE.fullmatch(_letters_and_digits(secret)))
 
 
 def weakness(secret: str) -> str:
@@ -33,12 +50,23 @@ def weakness(secret: str) -> str:
     Returns:
         A part of a sentence about the secret; an empty text if it cannot be guessed.
     """
-    letters = re.sub("[^a-z]", "", secret.lower())
-    if _PLACEHOLDER.fullmatch(secret) or letters in _WHOLE or _WORDS.search(letters):
+    if is_placeholder(secret) or _is_guessed(secret):
         return "is a placeholder"
     if len(secret) < SHORTEST:
         return f"has fewer than {SHORTEST} characters"
     return "is repetitive" if is_repetitive(secret) else ""
+
+
+def _is_guessed(secret: str) -> bool:
+    """Return whether a text with the word of a placeholder has no random part that is long enough."""
+    text = _letters_and_digits(secret)
+    rest = _WORDS.sub("", text)
+    without_random_part = len(rest) < SHORTEST or _SENTENCE.fullmatch(secret)
+    return text in _GUESSED or bool(rest != text and without_random_part)
+
+
+def _letters_and_digits(text: str) -> str:
+    return re.sub(r"[\W_]", "", text.lower())
 
 
 def is_repetitive(secret: Sequence[object]) -> bool:

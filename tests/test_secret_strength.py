@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from pywry_auth.secret_strength import is_repetitive, weakness
+from pywry_auth.secret_strength import is_placeholder, is_repetitive, weakness
 
 _PLACEHOLDERS = [
     *[
@@ -41,6 +41,9 @@ _PLACEHOLDERS = [
     "openssl rand -base64 32 | tr -d '\\n' > secret",
     "the value of PYWRY_DEPLOY__TOKEN_SECRET",
     "super secret key, super secret key, do not tell",
+    "your-secret-key-that-must-be-at-least-32-characters-long",
+    "CHANGE ME! (this must be a long random text of 32+ characters)",
+    "please use secrets.token_urlsafe(32) here",
 ]
 _REPETITIVE = [
     "s" * 40,
@@ -59,6 +62,48 @@ def test_a_placeholder_is_weak(secret: str) -> None:
 @pytest.mark.parametrize("secret", _REPETITIVE)
 def test_a_repetitive_secret_is_weak(secret: str) -> None:
     assert weakness(secret) == "is repetitive"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *["...", "…", "xxx", "XXXX-XXXX", "changeme", "Change-Me", "CHANGE_THIS", "TODO", "yourSecret"],
+        *["your-client-secret", "YOUR_CLIENT_SECRET_HERE", "<client secret>", "<your-client-secret>"],
+        *[
+            "${SECRET}",
+            "insert your client secret here",
+            "openssl rand -hex 32",
+            "the value of CLIENT_SECRET",
+        ],
+        *["{{ client_secret }}", "%CLIENT_SECRET%", "$(cat /run/secrets/client_secret)", "$CLIENT_SECRET"],
+    ],
+)
+def test_the_whole_of_a_text_is_a_placeholder(secret: str) -> None:
+    assert is_placeholder(secret)
+    assert weakness(secret) == "is a placeholder"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *["my-secret-of-the-client-1234", "shop-client-password-2026", "secret-of-shop-8347598374598"],
+        *["secret", "test", "client-secret", "my-secret", "password", "s3cret", "changeme-8Kq2", "xxx-yyy"],
+        *["not-the-output of a command", "GOCSPX-changeme_x8fJ2kQ", "the client of openssl rand"],
+    ],
+)
+def test_a_text_that_contains_the_word_of_a_placeholder_is_none(secret: str) -> None:
+    """The provider may know such a secret, however weak it is. [S3]"""
+    assert not is_placeholder(secret)
+
+
+@pytest.mark.parametrize("word", ["my-secret-", "password:", "change_me_", "secret_key=", "token_hex "])
+def test_a_word_of_a_placeholder_beside_a_random_part_is_strong(word: str) -> None:
+    for _ in range(100):
+        for part in (secrets.token_urlsafe(32), secrets.token_hex(16), str(uuid.uuid4())):
+            assert weakness(word + part) == weakness(part + word) == "", word + part
+    assert weakness("key-0918273645564738291001928374") == ""
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(40))
+    assert weakness(word + letters) == ""
 
 
 def test_a_short_secret_is_weak() -> None:

@@ -9,7 +9,6 @@ from pywry_auth.deploy.options import deploy_options
 from pywry_auth.doctor.finding import Finding, error, ok, warning
 from pywry_auth.doctor.setup import Setup
 from pywry_auth.providers.factory import create_provider_from_settings
-from pywry_auth.secret_strength import weakness
 
 _OF_PLACES = frozenset({"sqlite_path", "redis_url", "postgres_url", "redis_prefix", "encryption_keys"})
 """The settings of the site that a program reads too."""
@@ -49,21 +48,12 @@ def client(setup: Setup) -> Iterator[Finding]:
             f"PKCE is switched off: {tie} an authorization code to its login.",
             "Set PYWRY_OAUTH2__USE_PKCE to true, unless the provider refuses a code verifier.",
         )
-    if weakness(oauth2.client_secret.get_secret_value()) == "is a placeholder" and _has_secret(setup):
-        yield error(
-            "The value of PYWRY_OAUTH2__CLIENT_SECRET is a placeholder.",
-            "Set PYWRY_OAUTH2__CLIENT_SECRET to the secret that the provider issued.",
-        )
-    if _has_secret(setup) and oauth2.token_endpoint_auth_method == "none":
+    if oauth2.client_secret.get_secret_value() and oauth2.token_endpoint_auth_method == "none":
         yield warning(
             "PYWRY_OAUTH2__CLIENT_SECRET is not used, because PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD is "
             "none.",
             "Set PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD to auto, or remove the secret.",
         )
-
-
-def _has_secret(setup: Setup) -> bool:
-    return bool(setup.oauth2.client_secret.get_secret_value())
 
 
 def options(setup: Setup) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from pywry_auth.providers.google import GoogleProvider
 from pywry_auth.providers.microsoft import MicrosoftProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.providers.options import ENDPOINTS, ProviderOptions, assertion_faults, require_address
+from pywry_auth.secret_strength import is_placeholder
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
@@ -85,14 +86,7 @@ def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
             _ = getattr(settings, name) and require_address(name, getattr(settings, name), _variable(name))
         except AuthenticationError as error:
             faults.append(str(error))
-    by_assertion = assertion_faults(
-        settings.client_assertion_file,
-        settings.client_secret.get_secret_value(),
-        settings.client_key_file,
-        settings.token_endpoint_auth_method,
-        _variable(""),
-    )
-    faults += [f"{fault}." for fault in by_assertion]
+    faults += _faults_of_proof(settings)
     if not settings.use_nonce and not settings.use_pkce:
         faults.append(
             "PYWRY_OAUTH2__USE_NONCE and PYWRY_OAUTH2__USE_PKCE are both false: nothing would tie a login to "
@@ -108,6 +102,18 @@ def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
         )
     if faults:
         raise AuthenticationError("\n".join(faults), error=ErrorCode.INVALID_CONFIGURATION)
+
+
+def _faults_of_proof(settings: OAuth2Settings) -> list[str]:
+    """Return what is wrong with the settings by which the client proves its identity."""
+    secret, method = settings.client_secret.get_secret_value(), settings.token_endpoint_auth_method
+    faults = assertion_faults(
+        settings.client_assertion_file, secret, settings.client_key_file, method, _variable("")
+    )
+    if is_placeholder(secret) and method != "none":
+        name = _variable("client_secret")
+        faults = [*faults, f"{name} is a placeholder: set {name} to the secret that the provider issued"]
+    return [f"{fault}." for fault in faults]
 
 
 def _needed(provider: str, scopes: Sequence[str]) -> Sequence[Sequence[str]]:

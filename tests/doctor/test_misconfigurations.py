@@ -142,7 +142,7 @@ PLANTED = {
         "client", "warning", "no openid", "separate the scopes by spaces", _oauth2(SCOPES="openid,email")
     ),
     "placeholder as client secret": Planted(
-        "client", "error", "placeholder", "Set PYWRY_OAUTH2__CLIENT_SECRET", _oauth2(CLIENT_SECRET="changeme")
+        "client", "error", "placeholder", "set PYWRY_OAUTH2__CLIENT_SECRET", _oauth2(CLIENT_SECRET="changeme")
     ),
     "sign-in switched off": Planted(
         "options",

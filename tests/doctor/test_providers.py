@@ -68,6 +68,19 @@ def test_a_provider_that_refuses_code_verifiers_is_told_from_a_wrong_secret(site
     assert found.text == "PKCE is switched off: only the nonce ties an authorization code to its login."
 
 
+@pytest.mark.parametrize("secret", ["my-secret-of-the-client-1234", "shop-client-password-2026"])
+def test_the_provider_decides_on_a_secret_with_the_word_of_a_placeholder(site: Patient, secret: str) -> None:
+    """A gate before the start must not stop a site that works. [S3]"""
+    with IdentityProvider(clients=[Client("site", secret, (_CALLBACK,))]) as provider:
+        site.set({"PYWRY_OAUTH2__ISSUER_URL": provider.issuer, "PYWRY_OAUTH2__CLIENT_SECRET": secret})
+        assert site.problems() == []
+        site.set(
+            {"PYWRY_OAUTH2__ISSUER_URL": provider.issuer, "PYWRY_OAUTH2__CLIENT_SECRET": f"{secret}-old"}
+        )
+        (found,) = site.problems()
+    assert (found.check, found.level) == ("credentials", "error")
+
+
 def test_an_unknown_refusal_is_no_test_of_the_credentials(site: Patient, faults: Faults) -> None:
     faults.answers["/token"] = (400, "application/json", json.dumps({"error": "mystery"}).encode())
     (found,) = [each for each in site.findings() if each.check == "credentials"]

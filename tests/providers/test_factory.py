@@ -267,6 +267,16 @@ def test_scopes_without_openid_are_a_warning(
     assert ("PYWRY_OAUTH2__SCOPES has no openid" in caplog.text) is warned
 
 
+def test_only_a_whole_placeholder_is_refused_as_client_secret(create: FromEnvironment) -> None:
+    """The provider may know any other secret, however weak it is. [S3]"""
+    for secret in ("...", "changeme", "your-client-secret"):
+        with pytest.raises(AuthenticationError, match="PYWRY_OAUTH2__CLIENT_SECRET is a placeholder: set"):
+            create(provider="google", client_secret=secret)
+    for secret in ("my-secret-of-the-client-1234", "shop-client-password-2026", "secret"):
+        create(provider="google", client_secret=secret)
+    create(provider="google", client_secret="...", token_endpoint_auth_method="none")
+
+
 def test_a_login_without_nonce_and_pkce_is_refused(create: FromEnvironment) -> None:
     """Only ``USE_NONCE`` may be false. [S3]"""
     assert create(**CUSTOM, use_nonce="false").options.use_nonce is False
