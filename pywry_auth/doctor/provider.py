@@ -46,7 +46,9 @@ def endpoints(setup: Setup) -> Iterator[Finding]:
     """
     metadata, provider = setup.metadata, setup.provider
     openid = ("jwks_uri", "issuer") if provider.uses_openid else ()
-    needed = ("authorization_endpoint", "token_endpoint", *openid)
+    # Without an ID token that is bound to the login, the profile comes from UserInfo.
+    profile = () if provider.uses_openid and setup.oauth2.use_nonce else ("userinfo_endpoint",)
+    needed = ("authorization_endpoint", "token_endpoint", *openid, *profile)
     for member, fault in (metadata.unusable or {}).items():
         # Only the calls that use a member fail, such as a revocation.
         yield from from_words(fault, "error" if member in needed else "warning")

@@ -22,6 +22,7 @@ _OF_NO_USER = frozenset(
     | {"access_denied", "temporarily_unavailable", "server_error"}
 )
 """Codes of a provider that would ask the user, or cannot at present (OIDC Core §3.1.2.6)."""
+_REFUSED = 400
 _GRANT = f"Allow the authorization code grant for the client in {_ID} at the provider."
 _REMEDIES = {
     "invalid_scope": "Correct PYWRY_OAUTH2__SCOPES.",
@@ -80,7 +81,7 @@ def registration(setup: Setup) -> Iterator[Finding]:
             continue  # for example Google's consent page excludes prompt=none
         parameters = parse_qs(urlsplit(answer.location).query)
         code = parameters.get("error", [""])[0] if answer.location.startswith(setup.redirect_uri) else ""
-        if code in _REMEDIES or not code or code in _OF_NO_USER:
+        if code in _REMEDIES or code in _OF_NO_USER or not (code or answer.status == _REFUSED):
             break
     if code and code not in _OF_NO_USER:
         words = f": “{parameters['error_description'][0]}”" if "error_description" in parameters else ""
@@ -110,9 +111,9 @@ def _result(setup: Setup, answer: Answer) -> Finding:
             f"The authorization endpoint answers with status {answer.status}.",
             f"Check {f'{place} and ' if place else ''}{_ID}.",
         )
-    if answer.status == 400:
+    if answer.status == _REFUSED:  # a sign-in would send the same request
         port = " If it compares ports, set PYWRY_OAUTH2__REDIRECT_PORT to a fixed one."
-        return warning(
+        return error(
             "The provider refuses an authorization request and does not redirect: it does not know the "
             f"client ID, or the redirect URI {setup.registered_uri}",
             f"Register this redirect URI at the provider, and check {_ID}."

@@ -221,6 +221,15 @@ PLANTED = {
     "no token endpoint": Planted(
         "endpoints", "error", "token", "PYWRY_OAUTH2__TOKEN_URL", plant=_document(token_endpoint=None)
     ),
+    "no profile without openid": Planted(
+        "endpoints",
+        "error",
+        "userinfo",
+        "PYWRY_OAUTH2__USERINFO_URL",
+        _oauth2(PROVIDER="custom", SCOPES="email", ISSUER_URL="")
+        | {f"PYWRY_OAUTH2__{name}_URL": f"{{issuer}}/{name.lower()}" for name in ("AUTHORIZE", "TOKEN")},
+        program=True,
+    ),
     "unsafe revocation endpoint": Planted(
         "endpoints",
         "warning",
@@ -314,7 +323,7 @@ PLANTED = {
     ),
     "redirect URI that is not registered": Planted(
         "registration",
-        "warning",
+        "error",
         "https://app.example.com/auth/callback",
         "PYWRY_OAUTH2__CLIENT_ID",
         _deploy(PUBLIC_BASE_URL=SITE.removesuffix("/shop")),

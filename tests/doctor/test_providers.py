@@ -111,6 +111,17 @@ def test_only_a_refusal_that_is_not_of_the_test_itself_is_an_error(
     assert [each.level for each in site.findings() if each.check == "registration"] == [level]
 
 
+@pytest.mark.parametrize(("second", "level"), [(400, "error"), (200, "skipped"), (403, "skipped")])
+def test_a_refusal_without_redirect_counts_if_a_sign_in_would_meet_it(
+    site: Patient, faults: Faults, second: int, level: str
+) -> None:
+    """A provider may answer so to ``prompt=none``, which no login sends."""
+    statuses = [400, second]
+    faults.answers["/authorize"] = lambda original: Response(status=statuses.pop(0))
+    (found,) = [each for each in site.findings() if each.check == "registration"]
+    assert (found.level, statuses) == (level, [])
+
+
 def test_a_redirect_uri_to_register_has_no_random_port(program: Patient) -> None:
     program.set({"PYWRY_OAUTH2__REDIRECT_PATH": "/other"})
     (found,) = program.problems()
