@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from urllib.parse import parse_qs, urlsplit
 
+from pywry_auth.backends.factory import open_backend
+from pywry_auth.deploy.rate_limit import client_network
 from pywry_auth.doctor.finding import Finding, error, from_words, ok, untested, warning
 from pywry_auth.doctor.navigation import Answer, answer_to
 from pywry_auth.doctor.setup import Setup
+from pywry_auth.doctor.stores import file_of, places
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.protocol.connection_failures import is_of_tls
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.urls import HTTPOptions
+from pywry_auth.state.pending import PendingStore
 
 _BASE = "PYWRY_DEPLOY__PUBLIC_BASE_URL"
 _RATE_LIMITED, _SWITCHED_OFF = 429, 503
@@ -45,6 +50,7 @@ def running_site(setup: Setup) -> Iterator[Finding]:
             "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS.",
         )
         answer = answer_to(session, answer.location)
+    yield from _of_client(setup, answer)
     yield _result(setup, at, answer)
 
 
@@ -71,13 +77,36 @@ def _faults_of_status(session: ProviderSession, url: str) -> Iterator[Finding]:
             yield error(
                 f"{url} could not be reached, because of its TLS certificate or protocol.",
                 f"Look at the reason with: curl -v {url}. If this machine does not know the authority of the "
-                "certificate, set SSL_CERT_FILE for the doctor.",
+                "certificate, name a file with it in REQUESTS_CA_BUNDLE, or in SSL_CERT_FILE if "
+                "REQUESTS_CA_BUNDLE is not set.",
             )
         else:
             yield from from_words(str(fault), "error")
         return
     if answer.status != 200 or b'"authenticated"' not in answer.body:
         yield error(f"{url} answers with status {answer.status}, and not as this package does.", remedy)
+
+
+def _of_client(setup: Setup, answer: Answer) -> Iterator[Finding]:
+    """Yield a warning if the site did not learn from which address the login came.
+
+    The store of the site knows this. It has the login in the group of its client.
+    """
+    state = parse_qs(urlsplit(answer.location).query).get("state", [""])[0]
+    place = places(setup)[0][1]
+    if not state or place.backend == "memory" or (place.backend == "sqlite" and not file_of(place).exists()):
+        return
+    is_unknown = False
+    # The check of the stores reports such an error.
+    with suppress(AuthenticationError, ValueError, ImportError), closing(open_backend(place)) as backend:
+        is_unknown = PendingStore(backend).is_of(state, client_network(None))
+    if is_unknown:
+        yield warning(
+            "The site did not learn the address from which this login came: all visitors count as one "
+            "client, and share one PYWRY_DEPLOY__LOGIN_RATE_LIMIT.",
+            "Set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of the site, and let "
+            "each of them add the address that it sees to X-Forwarded-For.",
+        )
 
 
 def _result(setup: Setup, at: str, answer: Answer) -> Finding:

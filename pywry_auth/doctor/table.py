@@ -170,8 +170,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "running-site",
         _ADDRESS,
-        "a site that does not answer, or begins logins with another redirect URI, or with a cookie "
-        "that browsers refuse",
+        "a site that does not answer, begins logins with another redirect URI or with a cookie that "
+        "browsers refuse, or does not learn the addresses of its visitors",
         running_site.running_site,
         ("client", "redirect-uri"),
         "site",

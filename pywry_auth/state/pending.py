@@ -115,6 +115,18 @@ class PendingStore:
         with self._backend.replicated():  # a user should not sign in at the provider in vain
             self._backend.put(_key(pending.request.state), _pack(pending), terms)
 
+    def is_of(self, state: str, client: str) -> bool:
+        """Return whether a client began the login of a state.
+
+        Args:
+            state: The state of the authorization request.
+            client: See :meth:`put`.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        return _key(state) in self._backend.members(_KIND + client)
+
     def may_return_to(self, next_url: str, client: str) -> bool:
         """Return whether a new login of a client may return to an address.
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import ssl
 
 import pytest
+from certifi import where
+from flask import Flask
 
+from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.doctor import redirect, settings
 from pywry_auth.doctor.running_site import has_safe_cookie, running_site
 from pywry_auth.doctor.setup import Setup
 from tests.doctor.conftest import Patient
+from tests.peers.tls import TLSFiles
 from tests.protocol.servers import Answer, Received, ScriptedServer
 
 _LOGIN = "https://id.example.com/authorize?redirect_uri={uri}"
@@ -101,3 +106,55 @@ def test_a_site_that_does_not_answer_is_an_error(site: Patient, status: Answer, 
 )
 def test_a_host_cookie_must_be_one_that_browsers_accept(cookie: str, safe: bool) -> None:
     assert has_safe_cookie(["b=2; Path=/", cookie]) is safe
+
+
+@pytest.mark.parametrize("store", ["sqlite", "memory"])
+@pytest.mark.parametrize(("hops", "unknown"), [("1", False), ("2", False), ("3", True)])
+def test_a_site_that_does_not_learn_the_address_of_its_visitors_is_a_warning(
+    site: Patient, store: str, hops: str, unknown: bool
+) -> None:
+    """There are two proxies, and too high a number leaves the address unknown. [T48]"""
+
+    def answer(request: Received) -> Answer:
+        headers = {"X-Forwarded-For": "203.0.113.9, 198.51.100.2", **dict(request.headers)}
+        given = app.test_client().get(request.target, base_url=server.url, headers=headers)
+        return Answer(given.data, status=given.status_code, headers=dict(given.headers))
+
+    with ScriptedServer(answer) as server:
+        site.set(
+            {
+                "PYWRY_DEPLOY__PUBLIC_BASE_URL": server.url,
+                "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS": hops,
+                "PYWRY_DEPLOY__STATE_BACKEND": store,
+            }
+        )
+        app = Flask("site")
+        app.register_blueprint(create_auth_blueprint())
+        found = [each for each in site.findings(live=True) if each.check == "running-site"]
+    # The log lines of the site, which runs in this process, are findings too.
+    told = [each for each in found if "did not learn the address" in each.text]
+    assert [each.level for each in told] == ["warning"] * (unknown and store == "sqlite")
+    assert all("Set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number" in each.remedy for each in told)
+    assert "ok" in [each.level for each in found]
+
+
+def test_the_remedy_for_an_unknown_certificate_names_the_variable_that_counts(
+    site: Patient, tls_files: TLSFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``REQUESTS_CA_BUNDLE`` takes precedence over ``SSL_CERT_FILE``."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", where())
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls_files.ca))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls_files.cert, tls_files.key)
+    with ScriptedServer(lambda request: Answer({"authenticated": False}), context) as server:
+        site.set({"PYWRY_DEPLOY__PUBLIC_BASE_URL": server.url})
+
+        def findings() -> list[tuple[str, str]]:
+            found = [each for each in site.findings(live=True) if each.check == "running-site"]
+            return [(each.text, each.remedy) for each in found]
+
+        ((text, remedy),) = findings()
+        assert "because of its TLS certificate" in text
+        assert "in REQUESTS_CA_BUNDLE, or in SSL_CERT_FILE if REQUESTS_CA_BUNDLE is not set" in remedy
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        assert "TLS" not in findings()[0][0]
