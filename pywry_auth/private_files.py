@@ -190,7 +190,8 @@ def change_fault(path: Path, found: os.stat_result) -> str:
 def read_fault(path: Path, found: os.stat_result) -> str:
     """Return the reason why every user can read a configuration file.
 
-    Read access for a group is accepted, because containers and system services often give it.
+    Read access for a group is accepted, because containers and system services often give it. A folder that
+    other users cannot enter protects the files below it.
 
     Args:
         path: The file.
@@ -199,7 +200,7 @@ def read_fault(path: Path, found: os.stat_result) -> str:
     Returns:
         A sentence, as :func:`file_fault` returns it; an empty text if they cannot.
     """
-    if CHECKED and found.st_mode & stat.S_IROTH:
+    if CHECKED and found.st_mode & stat.S_IROTH and _is_within_reach(path, found):
         return f"every user can read {path}: chmod o= {_quoted(path)}"
     return ""
 
@@ -226,6 +227,16 @@ def read_regular(path: Path, most: int) -> tuple[bytes, os.stat_result]:
     if len(data) > most:
         raise OSError("it is too large")
     return data, found
+
+
+def _is_within_reach(path: Path, found: os.stat_result) -> bool:
+    """Return whether every user can enter all folders above a file."""
+    if found.st_nlink > 1:
+        return True  # its other name may be in another folder
+    try:
+        return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
+    except OSError:
+        return True
 
 
 def _written_by_others(found: os.stat_result) -> bool:

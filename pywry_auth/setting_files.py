@@ -41,7 +41,7 @@ _MOST_OF_SECRET = 1 << 16  # bytes
 def warn_of_access(
     env_file: str | os.PathLike[str] | None, secrets_dir: str | os.PathLike[str] | None
 ) -> None:
-    """Log that other users can read or change the settings.
+    """Log that other users can change the settings.
 
     It is no error, because such files are common on machines with one user.
 
@@ -52,15 +52,16 @@ def warn_of_access(
     faults = []
     if env_file is not None:
         path = Path(env_file)
-        faults = _access_faults(path, path.stat())
+        faults.append(change_fault(path, path.stat()))
     if secrets_dir is not None:
         faults.append(folder_fault(Path(secrets_dir)))
     for fault in filter(None, faults):
         _warn(f"the settings are not private: {fault}")
 
 
-def _access_faults(path: Path, found: os.stat_result) -> list[str]:
-    return [change_fault(path, found), read_fault(path, found)]
+def _warn_of_reading(path: Path, found: os.stat_result) -> None:
+    if fault := read_fault(path, found):
+        _warn(f"the settings are not private: {fault}")
 
 
 @lru_cache(maxsize=100)
@@ -100,15 +101,17 @@ def secret_in(path: str) -> str:
         raise ValueError("the file is empty: write the value to it, or remove the variable")
     if fault := control_fault(secret):
         raise ValueError(f"the value in the file {fault}")
-    for access in filter(None, [*_access_faults(Path(path), found), folder_fault(Path(path).parent)]):
+    for access in filter(None, [change_fault(Path(path), found), folder_fault(Path(path).parent)]):
         _warn(f"the settings are not private: {access}")
+    _warn_of_reading(Path(path), found)
     return secret
 
 
 def names_in(env_file: str | os.PathLike[str] | None, known: Collection[str], faults: list[str]) -> list[str]:
     """Return the names in a ``.env`` file.
 
-    A log line names variables that have no effect there.
+    A log line names variables that have no effect there. Another one says if every user can read the file,
+    and there is a secret in it.
 
     Args:
         env_file: The file, or None.
@@ -119,7 +122,7 @@ def names_in(env_file: str | os.PathLike[str] | None, known: Collection[str], fa
         return []
     from dotenv.parser import parse_stream
 
-    content, _ = read_regular(Path(env_file), _MOST)
+    content, found = read_regular(Path(env_file), _MOST)
     bindings = list(parse_stream(StringIO(content.decode(ENCODING))))
     above = set(os.environ)
     for binding in bindings:
@@ -131,11 +134,21 @@ def names_in(env_file: str | os.PathLike[str] | None, known: Collection[str], fa
         elif (name := (binding.key or "").upper()) in known and (fault := _value_fault(binding.value, above)):
             faults.append(f"{name}: {env_file}, line {line} {fault}")
         above.add(binding.key or "")
+    if any(_is_secret((binding.key or "").upper(), binding.value or "", known) for binding in bindings):
+        _warn_of_reading(Path(env_file), found)
     names = [binding.key for binding in bindings if binding.key is not None]
     present = {name.upper() for name in os.environ}
     for name in sorted({name.upper() for name in names} & _OF_THE_PROCESS - present):
         _warn(f"{name} in {env_file} has no effect: set it in the environment of the process")
     return names
+
+
+def _is_secret(name: str, value: str, known: Collection[str]) -> bool:
+    """Return whether a line sets a secret; a URL is one if it has a user or a password."""
+    field = name.rpartition("__")[2].lower()
+    if name not in known or field not in FILE_FORMS:
+        return False
+    return "@" in value or "password" in value.lower() if field.endswith("_url") else bool(value)
 
 
 def _value_fault(value: str | None, above: Collection[str]) -> str:

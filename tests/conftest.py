@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from selenium import webdriver
@@ -23,6 +25,14 @@ pytest_plugins = ["tests.backends.fixtures", "tests.deploy.fixtures"]
 def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TLSFiles:
     """A certificate authority, and a certificate from it for the loopback address."""
     return make_tls_files(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter, unlike ``tmp_path``."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture(scope="module")

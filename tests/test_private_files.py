@@ -6,6 +6,7 @@ import ast
 import logging
 import os
 import pwd
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from pywry_auth import PyWry
 from pywry_auth.config import get_settings
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.private_files import place_fault, whole_path
+from pywry_auth.private_files import place_fault, read_fault, whole_path
 from pywry_auth.protocol.client_authentication import load_client_key
 from tests.house import files, source_of
 
@@ -88,16 +89,36 @@ def test_a_key_file_that_others_can_change_is_refused(key_file: Path, mode: int)
 
 
 def test_a_key_file_that_all_users_can_read_is_reported(
-    key_file: Path, caplog: pytest.LogCaptureFixture
+    key_file: Path, open_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Containers often mount secrets like this, so that it is no error. [T47]"""
-    key_file.chmod(0o644)
-    load_client_key(str(key_file))
-    assert f"chmod o= {key_file}" in caplog.text
+    file = Path(shutil.copy(key_file, open_folder))
+    file.chmod(0o644)
+    load_client_key(str(file))
+    assert f"chmod o= {file}" in caplog.text
     caplog.clear()
-    key_file.chmod(0o440)
-    load_client_key(str(key_file))
+    file.chmod(0o440)
+    load_client_key(str(file))
     assert caplog.text == ""
+
+
+def test_a_folder_that_others_cannot_enter_protects_its_files(open_folder: Path) -> None:
+    """A link to such a file opens nothing, but another name of the file does. [T47]"""
+    folder = open_folder / "closed" / "secrets"
+    folder.mkdir(parents=True)
+    file, link = folder / "client_secret", open_folder / "link"
+    file.touch()
+    file.chmod(0o644)
+    link.symlink_to(file)
+    assert read_fault(file, file.stat()) == f"every user can read {file}: chmod o= {file}"
+    assert read_fault(link, link.stat())
+    for closed, mode in ((folder, 0o700), (folder.parent, 0o750)):
+        closed.chmod(mode)
+        assert read_fault(file, file.stat()) == read_fault(link, link.stat()) == ""
+        closed.chmod(0o755)
+    folder.chmod(0o700)
+    os.link(file, open_folder / "other")
+    assert read_fault(file, file.stat())
 
 
 def test_a_key_file_may_be_a_link(key_file: Path) -> None:
@@ -120,15 +141,42 @@ def test_a_key_file_without_end_is_refused(tmp_path: Path, place: str) -> None:
 
 @pytest.mark.parametrize(("mode", "command"), [(0o666, "chmod go-w"), (0o604, "chmod o="), (0o640, "")])
 def test_an_env_file_that_others_can_reach_is_reported(
-    tmp_path: Path, mode: int, command: str, caplog: pytest.LogCaptureFixture
+    open_folder: Path, mode: int, command: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It contains secrets, and names the provider. The log quotes nothing of it. [T47]"""
-    file = tmp_path / "settings.env"
+    file = open_folder / "settings.env"
     file.write_text("PYWRY_OAUTH2__CLIENT_SECRET=canary\n")
     file.chmod(mode)
     get_settings(env_file=file)
     assert command in caplog.text
     assert bool(caplog.records) is bool(command)
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "secret"),
+    [
+        ("OAUTH2__CLIENT_SECRET=canary", True),
+        ("deploy__token_secret=canary-canary-8Kq2-b7Kq9-Zt_2mXw4", True),
+        ("DEPLOY__REDIS_URL=redis://:canary@127.0.0.1/0", True),
+        ("DEPLOY__REDIS_URL=redis://127.0.0.1/0", False),
+        ("OAUTH2__CLIENT_SECRET=", False),
+        ("OAUTH2__CLIENT_SECRET_FILE={file}", False),
+        ("DEPLOY__SESSION_TTL=3600", False),
+    ],
+)
+def test_an_env_file_that_all_users_can_read_is_reported_only_with_a_secret_in_it(
+    open_folder: Path, tmp_path: Path, line: str, secret: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The documentation installs one with the other settings for all users. [T47]"""
+    own = tmp_path / "secret"
+    own.write_text("canary")
+    own.chmod(0o600)
+    file = open_folder / "site.env"
+    file.write_text(f"PYWRY_OAUTH2__CLIENT_ID=site\nPYWRY_{line.replace('{file}', str(own))}\n")
+    file.chmod(0o644)
+    get_settings(env_file=file)
+    assert ("every user can read" in caplog.text) is secret
     assert "canary" not in caplog.text
 
 

@@ -247,24 +247,25 @@ def test_a_misspelt_file_form_is_warned_about(monkeypatch: pytest.MonkeyPatch, n
 @pytest.mark.parametrize(
     ("mode", "folder_mode", "told"),
     [
-        *[(0o600, 0o700, ""), (0o440, 0o700, ""), (0o444, 0o700, "chmod o="), (0o606, 0o700, "chmod go-w")],
+        *[(0o600, 0o700, ""), (0o440, 0o755, ""), (0o444, 0o755, "chmod o="), (0o444, 0o700, "")],
+        (0o606, 0o700, "chmod go-w"),
         *[(0o600, 0o777, "replace files"), (0o600, 0o1777, "")],
     ],
 )
 def test_a_secret_of_other_users_is_reported_once(
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    open_folder: Path,
     caplog: pytest.LogCaptureFixture,
     mode: int,
     folder_mode: int,
     told: str,
 ) -> None:
     """It is no error, because container platforms often mount readable files. [S3]"""
-    (tmp_path / "folder").mkdir()
+    (open_folder / "folder").mkdir()
     monkeypatch.setenv(
-        OAUTH2 + "CLIENT_SECRET_FILE", str(write(tmp_path / "folder" / "secret", "canary", mode))
+        OAUTH2 + "CLIENT_SECRET_FILE", str(write(open_folder / "folder" / "secret", "canary", mode))
     )
-    (tmp_path / "folder").chmod(folder_mode)
+    (open_folder / "folder").chmod(folder_mode)
     get_settings()
     count = len(caplog.records)
     get_settings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,6 +192,18 @@ def test_the_settings_of_an_env_file_are_examined(site: Patient, capsys: pytest.
     path.chmod(0o600)
     assert main(["doctor", "--offline", "--env-file", str(path)]) == 1
     assert "PYWRY_DEPLOY__SESSION_TTL: " in capsys.readouterr().out
+
+
+def test_a_file_of_secrets_that_all_users_can_read_is_a_warning(site: Patient, open_folder: Path) -> None:
+    file = open_folder / "site.env"
+    file.write_text(f"PYWRY_OAUTH2__CLIENT_SECRET={SECRET}\n")
+    file.chmod(0o644)
+    site.set({"PYWRY_OAUTH2__CLIENT_SECRET": "", "PYWRY_ENV_FILE": str(file)})
+    (found,) = site.problems(offline=True)
+    assert (found.check, found.level) == ("settings", "warning")
+    assert f"every user can read {file}: chmod o= {file}" in found.text
+    file.chmod(0o640)
+    assert site.problems(offline=True) == []
 
 
 def test_json_is_one_object_and_errors_end_with_status_one(

@@ -117,14 +117,6 @@ PLANTED = {
     "placeholder as secret of cookies": Planted(
         "settings", "error", "placeholder", "PYWRY_DEPLOY__TOKEN_SECRET", _deploy(TOKEN_SECRET="...")
     ),
-    "settings that all users can read": Planted(
-        "settings",
-        "warning",
-        "every user can read",
-        "chmod o=",
-        {"PYWRY_ENV_FILE": "{folder}/site.env"},
-        plant=_file("site.env", 0o644, "PYWRY_DEPLOY__SESSION_TTL=3600\n"),
-    ),
     "issuer over plain http": Planted(
         "client",
         "error",

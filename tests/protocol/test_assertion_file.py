@@ -129,10 +129,10 @@ def test_the_file_is_read_again_and_links_are_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "command"), [(0o644, "chmod o="), (0o602, "chmod go-w"), (0o440, "")])
 def test_a_file_that_others_can_reach_is_reported_once(
-    tmp_path: Path, mode: int, command: str, caplog: pytest.LogCaptureFixture
+    open_folder: Path, mode: int, command: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Kubernetes makes such files, so that it is no error. [T47]"""
-    path = tmp_path / "token"
+    path = open_folder / "token"
     path.write_text(_GOOD)
     path.chmod(mode)
     file = AssertionFile(str(path))
