@@ -11,6 +11,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from pywry_auth.cli.output import plain_warnings, report
+from pywry_auth.cli.parser import CommandParser
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, LoginRequired
 from pywry_auth.version import __version__
@@ -94,7 +95,7 @@ def parser_with(loaded: Container[str]) -> argparse.ArgumentParser:
     Args:
         loaded: The commands whose own arguments are loaded. The others have only a name and a summary.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pywry-auth", description="OAuth 2 and OpenID Connect login for blocking Python."
     )
     parser.add_argument("--version", action="version", version=f"pywry-auth {__version__}")

@@ -454,11 +454,11 @@ def test_an_interrupted_command_tells_how_much_was_done(
 def test_a_handle_selects_only_its_session(operator: Commands, web: Web) -> None:
     alice, again, bob = _signed_in(web), _signed_in(web), _signed_in(web, "bob")
     handle = web.sessions.list_user_sessions("user-alice")[0].handle
-    listed = operator.run("sessions", "list", f"--session={handle}", "--json").json
+    listed = operator.run("sessions", "list", "--session", handle, "--json").json
     assert [each["handle"] for each in listed["sessions"]] == [handle]
-    assert operator.run("sessions", "end", f"--session={handle}", "--json").json["ended"] == 1
+    assert operator.run("sessions", "end", "--session", handle, "--json").json["ended"] == 1
     assert _statuses(alice, again, bob) == [401, 200, 200]
-    unknown = operator.run("sessions", "end", f"--session={handle}")
+    unknown = operator.run("sessions", "end", "--session", handle)
     assert (unknown.status, "No such session was found among 2 sessions" in unknown.err) == (1, True)
 
 
