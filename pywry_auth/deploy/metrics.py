@@ -14,6 +14,7 @@ from weakref import WeakSet
 from pywry_auth.backends.measured import OPERATIONS
 from pywry_auth.deploy.metrics_files import MetricsFiles
 from pywry_auth.deploy.metrics_folder import PROVIDERS, is_shared
+from pywry_auth.deploy.reports import OF_VISITORS
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.flow.events import ENDED_BY_USER, Event, LoginFailed, LoginSucceeded, SignedOut, listen
 from pywry_auth.measures import Finish, Measure, watch
@@ -41,8 +42,12 @@ _STANDARD = {  # RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2
     *("interaction_required", "login_required", "account_selection_required", "consent_required"),
     *("invalid_request_uri", "invalid_request_object", "request_not_supported"),
     *("request_uri_not_supported", "registration_not_supported", "unmet_authentication_requirements"),
+    # GitHub's, of its token endpoint
+    *("incorrect_client_credentials", "redirect_uri_mismatch", "bad_verification_code"),
 }
-_CODES = frozenset(map(str, ErrorCode)) | _STANDARD
+_CODES = frozenset(map(str, {*ErrorCode, *OF_VISITORS})) | _STANDARD
+_FAULTS = {*_CODES - OF_VISITORS, _OTHER}
+"""The codes that a site or its provider may have to act on."""
 _REASONS = frozenset(
     {
         *("sessions_per_user", "refresh_refused", "provider_logout", "access_changed", "operator"),
@@ -112,7 +117,8 @@ class Metrics:
     def know(self, providers: Iterable[str]) -> None:
         """Add names of providers; other names are counted as ``other``.
 
-        The counters of their sign-ins begin with 0, so that the first sign-in is seen as an increase.
+        The counters of their sign-ins and of their faults begin with 0, so that the first one is seen as an
+        increase.
 
         Args:
             providers: The names, as in events.
@@ -121,6 +127,8 @@ class Metrics:
         for name in self._names:
             self._add(self._logins, name, by=0)
             self._add(self._begun, name, by=0)
+            for code in sorted(_FAULTS):
+                self._add(self._failures, code, name, by=0)
 
     def fault(self) -> str:
         """Return the reason why this process does not count, with a remedy; empty if it does."""

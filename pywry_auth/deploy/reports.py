@@ -25,7 +25,7 @@ _STORE_DOWN = "This site cannot look up sessions at the moment: try again in a f
 _USED_CODE = ("invalid_grant", "bad_verification_code")  # the second one is GitHub's
 """The token endpoint's codes for an authorization code that is used or late, so that a new sign-in helps."""
 
-_OF_VISITORS = CANCELLED_AT_PROVIDER | {
+OF_VISITORS = CANCELLED_AT_PROVIDER | {
     ErrorCode.AUTH_DISABLED,  # the start has logged a warning
     ErrorCode.INVALID_HOST,
     ErrorCode.UNKNOWN_PROVIDER,
@@ -132,7 +132,7 @@ def _needs_action(site: Site, error: AuthenticationError, status: int) -> bool:
         return site.options.once.is_first(str(error))
     if is_refused_request(error) or (isinstance(error, TokenError) and error.error in _OF_PROVIDERS):
         return True
-    if error.error in _OF_VISITORS:
+    if error.error in OF_VISITORS:
         return status >= 500 and error.error != ErrorCode.AUTH_DISABLED
     return status >= 500 or not error.visitor  # the sentence says what the visitor did
 
