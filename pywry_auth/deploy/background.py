@@ -19,20 +19,22 @@ _LONGEST_PAUSE = 10.0  # seconds
 
 
 class _Thread:
-    """The thread of one process; the lock guards the other attributes."""
+    """The thread of one process; the lock guards the other attributes, except ``faults``."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.again = False
         self.running = False
         self.looked_at = 0.0
+        self.faults: set[str] = set()  # the causes of the present failures; only the running thread uses it
 
 
 class Retries:
     """A daemon thread that exists only while there is work.
 
     Each process has a thread of its own. No lock is held during the work. The thread ends when the object of
-    ``work`` is garbage-collected.
+    ``work`` is garbage-collected. The log has one line for each cause of a failure, and one when the work
+    succeeds again.
 
     Args:
         work: A method that does the work that is due. It returns the Unix time in seconds at which it must be
@@ -67,7 +69,7 @@ class Retries:
         while True:
             with thread.lock:
                 thread.again = False
-            due_at = self._attempt()
+            due_at = self._attempt(thread)
             with thread.lock:
                 if due_at is None and not thread.again:
                     thread.running = False
@@ -76,16 +78,27 @@ class Retries:
                 # A pause in any case, so that much new work does not cause many attempts.
                 time.sleep(min(max(due_at - time.time(), _SHORTEST_PAUSE), _LONGEST_PAUSE))
 
-    def _attempt(self) -> float | None:
+    def _attempt(self, thread: _Thread) -> float | None:
         work = self._work()
         if work is None:
             return None
         try:
-            return work()
+            due_at = work()
         except AuthenticationError as error:
-            _logger.warning("work in the background failed and is tried again: %s", error)
+            _note(thread, logging.WARNING, str(error))
         except Exception as error:  # noqa: BLE001  # a provider class of the application may raise any error
             # Its text may quote a token, so that only its name is logged.
-            name = type(error).__name__
-            _logger.error("work in the background failed unexpectedly (%s) and is tried again", name)
+            _note(thread, logging.ERROR, f"an unexpected {type(error).__name__}")
+        else:
+            if thread.faults:
+                thread.faults.clear()
+                _logger.info("work in the background succeeds again")
+            return due_at
         return time.time()
+
+
+def _note(thread: _Thread, level: int, fault: str) -> None:
+    """Log a failure, unless the log has the same one since the work last succeeded."""
+    if fault not in thread.faults:
+        thread.faults.add(fault)
+        _logger.log(level, "work in the background failed and is tried again: %s", fault)

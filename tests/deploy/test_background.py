@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -63,12 +64,36 @@ def test_work_that_fails_is_tried_again() -> None:
     assert eventually(lambda: work.calls == 3 and not running())
 
 
+def fails_otherwise() -> float:
+    raise StoreUnavailable("The store is full.")
+
+
+def test_each_cause_of_an_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """An outage may last for hours, with an attempt every few seconds. The next outage is logged again."""
+    caplog.set_level(logging.INFO, "pywry_auth.deploy")
+    outage = (fails, fails, fails_otherwise, fails, fails_otherwise)
+    work = Work(*outage, soon, soon, fails)
+    Retries(work.run).wake()
+    assert eventually(lambda: work.calls == 9 and not running())
+    failed, again = (
+        "work in the background failed and is tried again: ",
+        "work in the background succeeds again",
+    )
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"{failed}The store is down."),
+        ("WARNING", f"{failed}The store is full."),
+        ("INFO", again),
+        ("WARNING", f"{failed}The store is down."),
+        ("INFO", again),
+    ]
+
+
 def test_an_unexpected_error_does_not_end_the_retries(caplog: pytest.LogCaptureFixture) -> None:
     """It can come from a provider class of the application, and its text can quote a token. [T31]"""
-    work = Work(lambda: float("canary-token"))
+    work = Work(*[lambda: float("canary-token")] * 2)
     Retries(work.run).wake()
-    assert eventually(lambda: work.calls == 2 and not running())
-    assert "ValueError" in caplog.text
+    assert eventually(lambda: work.calls == 3 and not running())
+    assert caplog.text.count("ValueError") == 1
     assert "canary" not in caplog.text
 
 
