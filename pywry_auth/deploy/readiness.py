@@ -139,7 +139,9 @@ def _note(failed: dict[str, set[str]], store: str, fault: str) -> None:
     """Log a store that fails, fails for another reason, or works again."""
     if fault and fault not in failed.setdefault(store, set()):
         failed[store].add(fault)
-        _logger.error("not ready, and requests get 503: the %s cannot be used: %s", store, fault)
+        _logger.error(
+            "not ready: the %s cannot be used, and requests that it refuses get 503: %s", store, fault
+        )
     elif not fault and store in failed:
         del failed[store]
         _logger.info("ready: the %s can be used again", store)

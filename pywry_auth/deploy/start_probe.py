@@ -83,7 +83,9 @@ def probe_stores(sessions: Backend, tokens: Backend, seconds: float = 2.0) -> No
     """
     due = [(store, backend) for store, backend in named_stores(sessions, tokens) if _is_due(backend)]
     for store, fault in store_faults(due, seconds):
-        _logger.error("the %s cannot be used, and requests get 503 until it can: %s", store, fault)
+        _logger.error(
+            "the %s cannot be used, and requests that it refuses get 503 until it can: %s", store, fault
+        )
 
 
 def named_stores(sessions: Backend, tokens: Backend) -> list[tuple[str, Backend]]:

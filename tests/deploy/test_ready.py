@@ -185,12 +185,12 @@ def test_each_change_of_a_store_is_logged_once(
     ]:
         readiness.is_ready()
     assert [record.message for record in caplog.records] == [
-        "not ready, and requests get 503: the session store cannot be used: a",
-        "not ready, and requests get 503: the session store cannot be used: b",
-        "not ready, and requests get 503: the token store cannot be used: c",
+        "not ready: the session store cannot be used, and requests that it refuses get 503: a",
+        "not ready: the session store cannot be used, and requests that it refuses get 503: b",
+        "not ready: the token store cannot be used, and requests that it refuses get 503: c",
         "ready: the token store can be used again",
         "ready: the session store can be used again",
-        "not ready, and requests get 503: the token store cannot be used: d",
+        "not ready: the token store cannot be used, and requests that it refuses get 503: d",
     ]
 
 

@@ -93,7 +93,9 @@ def test_a_stopped_server_is_one_error_at_the_start_and_none_after_it_started(
     begin(backend, backend, create)
     begin(backend, backend, create)
     (line,) = log()
-    assert line.startswith("the session and token store cannot be used, and requests get 503 until it can: ")
+    assert line.startswith(
+        "the session and token store cannot be used, and requests that it refuses get 503 until it can: "
+    )
     assert "PYWRY_DEPLOY__REDIS_URL" in line
     assert "canary" not in line
 

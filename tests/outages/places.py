@@ -33,6 +33,7 @@ class Fault:
         during: The fault lasts for the block.
         reads: Whether records can still be read.
         writes: Whether records can still be written.
+        removes: Whether records can still be removed.
         log: A text in the log of the site; empty for any.
         seconds: The longest time until an answer.
         reloads: Whether only new workers notice the fault, because the others have opened the store before.
@@ -41,6 +42,7 @@ class Fault:
     during: Callable[[], AbstractContextManager[object]]
     reads: bool = False
     writes: bool = False
+    removes: bool = False
     log: str = ""
     seconds: float = 4.0  # 2.5, and time for a busy machine
     reloads: bool = False
@@ -79,11 +81,11 @@ class RedisPlace:
         self.faults: Mapping[str, Fault] = {
             "down": Fault(self._down, log="no server listens"),
             "silent": Fault(self._silent, log="does not answer"),
-            "full": Fault(partial(self._config, maxmemory="1"), reads=True, log="maxmemory"),
+            "full": Fault(partial(self._config, maxmemory="1"), reads=True, removes=True, log="maxmemory"),
             "read-only": Fault(self._read_only, reads=True, log="READONLY"),
             "cut off in mid-answer": Fault(self._proxy.cutting),
             "slow, within the time limit": Fault(
-                partial(self._proxy.slow, 0.3), reads=True, writes=True, seconds=15
+                partial(self._proxy.slow, 0.3), reads=True, writes=True, removes=True, seconds=15
             ),
             "too slow": Fault(partial(self._proxy.slow, 3), log="does not answer"),
         }
@@ -140,11 +142,11 @@ class PostgresPlace:
         self.faults: Mapping[str, Fault] = {
             "down": Fault(self._down, log="PostgreSQL"),
             "silent": Fault(self._silent, log="does not answer"),
-            "full": Fault(self._full, reads=True, log="disk of PostgreSQL is full"),
+            "full": Fault(self._full, reads=True, removes=True, log="disk of PostgreSQL is full"),
             "read-only": Fault(self._read_only, reads=True, log="PostgreSQL refuses to write"),
             "cut off in mid-answer": Fault(self._proxy.cutting),
             "slow, within the time limit": Fault(
-                partial(self._proxy.slow, 0.3), reads=True, writes=True, seconds=15
+                partial(self._proxy.slow, 0.3), reads=True, writes=True, removes=True, seconds=15
             ),
             "too slow": Fault(partial(self._proxy.slow, 3), log="does not answer"),
         }
