@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
 
 import pytest
+import requests
 from flask import Flask
 from werkzeug.serving import make_server
 
@@ -21,29 +23,36 @@ from pywry_auth.state.session_stores import MemorySessionStore
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.documents import DOCS, block
-from tests.peers.nginx import Nginx
 from tests.peers.tls import TLSFiles
 from tests.peers.web_server import Visitor
 from tests.person import Person
+from tests.test_deployed_site import ShippedNginx
 
 _SITES = ("shop", "wiki")
 _SECRET = "a secret of the client at the provider"
 _PAGE = DOCS / "deploy" / "proxies.md"
 
 
-class _TwoSites(Nginx):
-    """An nginx with the block of the documentation for each of two sites."""
+class _TwoSites(ShippedNginx):
+    """The shipped nginx, with the block of the documentation for each of two sites."""
 
     ports: dict[str, int]
 
     def _server(self, port: int) -> str:
-        whole = super()._server(port)
         below = block(_PAGE, "nginx", "location /shop/")
+        below = below.replace("/var/log/nginx/app.error.log", f"{self.folder}/error.log")
         parts = [
             below.replace("/shop", f"/{name}").replace("127.0.0.1:8000", f"127.0.0.1:{self.ports[name]}")
             for name in _SITES
         ]
-        return re.sub(r"(?=    location / \{)", lambda _: "\n".join(parts), whole, count=1)
+        whole, count = re.subn(
+            r"    # For Prometheus.*\}\n\}\n",
+            lambda _: "".join(parts) + "}\n",
+            super()._server(port),
+            flags=re.S,
+        )
+        assert count == 1
+        return whole
 
 
 def _site(name: str, issuer: str, cookie: str) -> Flask:
@@ -119,3 +128,33 @@ def test_two_sites_with_one_cookie_name_are_told_apart_in_the_log(
         assert _users(visitor) == ["a stranger", "user-alice"]
     assert "give each site on this host another name of the cookie" in caplog.text
     assert "PYWRY_DEPLOY__AUTH_SESSION_COOKIE" in caplog.text
+
+
+@pytest.fixture
+def down(tls_files: TLSFiles, tmp_path: Path) -> Iterator[_TwoSites]:
+    """An nginx in front of two sites that are down."""
+    nginx = _TwoSites(tmp_path, tls_files)
+    with socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.bind(("127.0.0.1", 0))  # and does not listen
+        nginx.ports = dict(zip(_SITES, (first.getsockname()[1], second.getsockname()[1]), strict=True))
+        with nginx.before(nginx.ports["shop"]):
+            requests.get(nginx.url, verify=str(tls_files.ca), timeout=30)  # it has opened all its sockets
+            yield nginx
+
+
+@pytest.mark.parametrize("name", _SITES)
+def test_nginx_protects_the_routes_below_a_path(name: str, down: _TwoSites, tls_files: TLSFiles) -> None:
+    """As it does without a path: no code in a log, no routes for machines, and limits of logins. [T31]"""
+    visitor = Visitor(down.url, ca=str(tls_files.ca))
+    for path in ("metrics", "ready", "/ready", "%72eady", "../auth/metrics"):
+        answer = visitor.get(f"/{name}/auth/{path}")
+        assert (answer.status_code, "<center>nginx" in answer.text) == (404, True), path
+    for _ in range(60):
+        visitor.get(f"/{name}/auth/callback/oidc?code=canary-code")
+    assert {visitor.get(f"/{name}/auth/login").status_code for _ in range(60)} >= {429}
+    assert {visitor.post(f"/{name}/auth/backchannel-logout").status_code for _ in range(60)} == {502}
+    assert f"POST /{name}/auth/backchannel-logout" in down.error_log()
+    assert f"GET /{name}/auth/callback" in down.log()
+    assert f'"GET /{name}/auth/callback/oidc" 429' in down.log()
+    assert "canary-code" not in down.log() + down.error_log()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.documents import DOCS, block
+from tests.documents import DOCS, ROOT, block
 from tests.matrix.program import Program, running
 from tests.matrix.servers import PAGE
 from tests.peers.nginx import AROUND
@@ -66,12 +66,10 @@ def nginx_block(below: bool) -> str:
     server = block(page, "nginx", "listen 443 ssl")
     if not below:
         return server
-    return re.sub(
-        r"    location / \{.*?\n    \}\n",
-        lambda _: block(page, "nginx", "location /shop/ {"),
-        server,
-        flags=re.S,
-    )
+    shipped = (ROOT / "examples" / "deploy" / "proxies" / "nginx.conf").read_text()
+    zones = "".join(re.findall(r"^limit_req_zone .*\n", shipped, re.MULTILINE))
+    locations = block(page, "nginx", "location /shop/ {")
+    return zones + re.sub(r"    location / \{.*?\n    \}\n", lambda _: locations, server, flags=re.S)
 
 
 def caddy_block(below: bool) -> str:
@@ -87,10 +85,11 @@ def _nginx(folder: Path, ports: tuple[int, int], tls: TLSFiles, below: bool) -> 
         ("/etc/ssl/app.example.com.pem", str(tls.cert)),
         ("/etc/ssl/app.example.com.key", str(tls.key)),
         ("/var/log/nginx/app.log", "/dev/stderr"),
-        ("127.0.0.1:8000", f"127.0.0.1:{ports[1]}"),
     ):
         assert text.count(theirs) == 1, theirs
         text = text.replace(theirs, ours)
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{ports[1]}")
+    text = text.replace("/var/log/nginx/app.error.log", "stderr")
     user = "user root;" if os.getuid() == 0 else ""  # otherwise its worker could not enter the folder
     (folder / "nginx.conf").write_text(AROUND.format(folder=folder, user=user, server=text))
     return [_path("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pywry_auth.deploy.return_to import LONGEST
-from tests.documents import DOCS, blocks
+from tests.documents import DOCS, ROOT, blocks
 from tests.matrix import proxies, servers, table
 from tests.matrix.combinations import COMBINATIONS, VALUES
 
@@ -33,9 +33,18 @@ def test_each_proxy_replaces_or_removes_the_prefix_of_a_visitor(below: bool) -> 
     """A visitor's header would otherwise move the site to another path. [T25]"""
     nginx, caddy = proxies.nginx_block(below), proxies.caddy_block(below)
     assert nginx.count("X-Forwarded-Prefix " + ("/shop" if below else '""')) == 1
-    assert nginx.count("proxy_pass ") == 1
+    assert nginx.count("proxy_set_header X-Forwarded-Prefix") == 1, "nested locations inherit it"
     assert caddy.count("X-Forwarded-Prefix /shop" if below else "-X-Forwarded-Prefix") == 1
     assert "header_up -*_*" in caddy
+
+
+def test_the_routes_for_machines_are_kept_from_visitors_below_a_path() -> None:
+    """``handle_path`` removes the path before the matcher sees it. [T31]"""
+    (within,) = re.findall(r"handle_path /shop/\* \{\n(.*)\n\t\}", proxies.caddy_block(True), re.DOTALL)
+    shipped = (ROOT / "examples" / "deploy" / "proxies" / "Caddyfile").read_text()
+    lines = re.findall(r"^\t(@inside .+|respond .+)$", shipped, re.MULTILINE)
+    assert len(lines) == 2
+    assert within.startswith("".join(f"\t\t{line}\n" for line in lines))
 
 
 def test_traefiks_block_is_a_complete_route() -> None:
