@@ -367,6 +367,24 @@ def test_an_invalid_setting_prevents_the_start_with_one_sentence(
     assert len(output.split()) < 60
 
 
+def test_a_setting_that_only_the_workers_find_prevents_the_start_without_a_traceback(tmp_path: Path) -> None:
+    """Without ``preload_app``, each worker loads the application and finds the fault."""
+    configuration = tmp_path / "gunicorn.conf.py"
+    configuration.write_text(
+        "from pywry_auth.site.gunicorn_settings import *\npreload_app = False\nworkers = 2\n"
+    )
+    server = WebServer("--config", str(configuration), app="wsgi:app")
+    choice = {"STATE_BACKEND": "sqlite", "SQLITE_PATH": str(tmp_path / "s.sqlite3"), "TOKEN_SECRET": _SECRET}
+    settings = settings_for("http://127.0.0.1:1", **choice)
+    with server.launched(settings | {"PYWRY_OAUTH2__CLIENT_ID": ""}):
+        assert server.process.wait(30) == 3
+        output = server.output()
+    assert "the worker cannot start: " in output
+    assert "CLIENT_ID" in output
+    assert "Traceback" not in output
+    assert len(output.splitlines()) < 20
+
+
 def test_with_memory_storage_gunicorn_runs_one_worker_and_adds_none() -> None:
     server = WebServer()
     with IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp:

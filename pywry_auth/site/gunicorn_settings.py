@@ -94,9 +94,13 @@ class AccessLogger(Logger):
     """
 
     def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Log an error with its traceback, unless a client stopped sending its request."""
-        if isinstance(sys.exc_info()[1], BlockingIOError) and str(msg).startswith("Socket error"):
+        """Log an error with its traceback, unless a setting or a client is the cause."""
+        error = sys.exc_info()[1]
+        if isinstance(error, BlockingIOError) and str(msg).startswith("Socket error"):
             self.debug("a client stopped sending its request")
+        elif type(error) is RuntimeError and msg == "Exception in worker process":
+            # With preload_app, gunicorn prints a RuntimeError as one sentence too.
+            self.error("the worker cannot start: %s", error)
         else:
             super().exception(msg, *args, **kwargs)
 
