@@ -21,7 +21,7 @@ def test_the_overview_leads_to_every_page_for_operators() -> None:
 
 
 def test_prometheus_asks_the_site_and_not_its_proxy() -> None:
-    """The proxies of this project answer 404 at the address of the metrics."""
+    """The proxies of this project refuse requests at the address of the metrics."""
     (job,) = yaml.safe_load(block(_PAGES / "metrics.md", "yaml", "scrape_configs"))["scrape_configs"]
     (targets,) = [entry["targets"] for entry in job["static_configs"]]
     (port,) = re.findall(

@@ -170,7 +170,7 @@ class Operator:
 def operator(request: pytest.FixtureRequest, tmp_path: Path, idp: IdentityProvider) -> Iterator[Operator]:
     """A site of two workers without encryption."""
     configuration, file = tmp_path / "gunicorn.conf.py", tmp_path / "site.env"
-    configuration.write_text(_CONFIGURATION.replace("/run/site/", f"{tmp_path}/"))
+    configuration.write_text(_CONFIGURATION.replace("/run/site-pid/", f"{tmp_path}/"))
     server = WebServer("--config", str(configuration), "--workers", "2")
     idp.register(replace(server.client(), further_secrets=(_NEW_CLIENT_SECRET,)))
     choice = {"STATE_BACKEND": request.param, "TOKEN_SECRET": _OLD, "REFRESH_RATE_LIMIT": "1000000/minute"}
