@@ -18,7 +18,8 @@ from pywry_auth.native.terminal import write
 
 _LIMIT = 100
 _READ_THEM = (
-    "use the PYWRY_DEPLOY__ENCRYPTION_KEYS and REDIS_PREFIX of the site, and its version of this package"
+    "use the PYWRY_DEPLOY__ENCRYPTION_KEYS and PYWRY_DEPLOY__REDIS_PREFIX of the site, and its version of "
+    "this package"
 )
 _LATER = "in the queue, and the workers of the site try again for 24 hours."
 

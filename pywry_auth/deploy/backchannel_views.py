@@ -51,7 +51,7 @@ _BUSY = "This site has not finished the same logout yet, or was interrupted: sen
 _NO_KEYS = "This site could not obtain the provider's metadata or keys: send the logout token again."
 _SEND_FORM = f"The provider must send one parameter {_PARAMETER} in a body of the type {_FORM}"
 _SEND_ONCE = "The provider must send a new token for each logout"
-_ONE_TENANT = "Set TENANT_ID to one tenant to receive its logouts"
+_ONE_TENANT = "Set PYWRY_OAUTH2__TENANT_ID to one tenant to receive its logouts"
 _OFF = "Sign-in is switched off on this site."
 
 

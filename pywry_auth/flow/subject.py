@@ -88,7 +88,7 @@ def user_id_source(profile: Claims) -> str:
     if source is None:
         raise AuthenticationError(
             "The provider's profile has none of sub, id, login and email: request a scope that includes "
-            "one, or check USERINFO_URL.",
+            "one, or check PYWRY_OAUTH2__USERINFO_URL.",
             error=ErrorCode.NO_USER_ID,
         )
     return source

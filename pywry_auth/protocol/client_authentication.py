@@ -112,6 +112,28 @@ class ClientAuthentication:
         return self.configured == "auto" and self.is_confidential
 
     @property
+    def remedy(self) -> str:
+        """The remedy if the provider refuses the client, with the settings of the method in use."""
+        check = "Check PYWRY_OAUTH2__CLIENT_ID"
+        if self.assertion_file is not None:
+            return (
+                f"{check}, and the issuer, the subject and the audience that the provider trusts for the "
+                "assertion in PYWRY_OAUTH2__CLIENT_ASSERTION_FILE. The provider must accept an assertion "
+                "more than once."
+            )
+        if self.method == _KEY:
+            return (
+                f"{check}, PYWRY_OAUTH2__CLIENT_ASSERTION_AUDIENCE, and whether the provider has the public "
+                "key of PYWRY_OAUTH2__CLIENT_KEY_FILE."
+            )
+        if self.method == _NONE:
+            return f"{check}. If the provider has issued a secret, set PYWRY_OAUTH2__CLIENT_SECRET to it."
+        return (
+            f"{check} and PYWRY_OAUTH2__CLIENT_SECRET. If both are right, set "
+            "PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD to the method in the client's registration."
+        )
+
+    @property
     def method(self) -> str:
         """The authentication method in use.
 

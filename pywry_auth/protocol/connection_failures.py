@@ -76,7 +76,7 @@ def proxy_of(options: HTTPOptions) -> tuple[str, str]:
         return "PROXY_URL", options.proxy_url
     names = [spelling for name in ("https_proxy", "all_proxy") for spelling in (name, name.upper())]
     chosen = ((name, value) for name in names if (value := os.environ.get(name)))
-    return next(chosen, ("PROXY_URL or HTTPS_PROXY", ""))
+    return next(chosen, ("PYWRY_OAUTH2__PROXY_URL or HTTPS_PROXY", ""))
 
 
 def unreachable(
@@ -148,7 +148,7 @@ class _Failure:
                 f"the connection failed ({type(self.error).__name__}); check the URL and the network"
             )
         text = printable(provider_text(str(self.error), self.secrets)) or type(self.error).__name__
-        return _Cause(f"{text}; check the URL, PROXY_URL and CA_BUNDLE", True)
+        return _Cause(f"{text}; check the URL, PYWRY_OAUTH2__PROXY_URL and PYWRY_OAUTH2__CA_BUNDLE", True)
 
     def _proxy(self) -> _Cause | None:
         setting, proxy = proxy_of(self.options)
@@ -225,7 +225,8 @@ class _Failure:
                 timeout=allowed,
             )
         return _Cause(
-            f"no complete answer within {allowed:g} s; try again, or raise HTTP_TIMEOUT_SECONDS",
+            f"no complete answer within {allowed:g} s; try again, or raise "
+            "PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS",
             timeout=allowed,
         )
 
@@ -272,7 +273,9 @@ def _tls_fault(error: Exception, owner: str) -> str | None:
 
 def _certificate_fault(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in _UNKNOWN_AUTHORITY:
-        return "its TLS certificate is from an unknown authority: name that authority in CA_BUNDLE"
+        return (
+            "its TLS certificate is from an unknown authority: name that authority in PYWRY_OAUTH2__CA_BUNDLE"
+        )
     reason = printable(error.verify_message)
     other = f"its TLS certificate is not accepted ({reason}): the server's operator has to replace it"
     return _CERTIFICATES.get(error.verify_code, other)

@@ -151,6 +151,6 @@ def _seconds(members: Mapping[str, Any], name: str) -> float | None:
 def _unusable(condition: str) -> TokenError:
     return TokenError(
         f"The device authorization endpoint's answer cannot be used: {condition}. Check "
-        "DEVICE_AUTHORIZATION_URL.",
+        "PYWRY_OAUTH2__DEVICE_AUTHORIZATION_URL.",
         error=ErrorCode.INVALID_RESPONSE,
     )

@@ -161,11 +161,13 @@ def _check_issuer(metadata: ProviderMetadata, expected: str, setting: str) -> No
     if found.removesuffix("/") == expected.removesuffix("/"):
         return
     if "{" in found:  # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
-        advice = "its tenants have different issuers. Set PROVIDER to microsoft, or name one tenant"
+        advice = (
+            "its tenants have different issuers. Set PYWRY_OAUTH2__PROVIDER to microsoft, or name one tenant"
+        )
     elif found:
-        advice = "set ISSUER to exactly this name if you trust it"
+        advice = "set PYWRY_OAUTH2__ISSUER to exactly this name if you trust it"
     else:
-        advice = "set ISSUER to the issuer that its ID tokens name if you trust it"
+        advice = "set PYWRY_OAUTH2__ISSUER to the issuer that its ID tokens name if you trust it"
     there = (
         f"the issuer there calls itself {printable(found)!r}" if found else "that document names no issuer"
     )

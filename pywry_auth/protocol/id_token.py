@@ -197,7 +197,8 @@ def _check_nonce(claims: Claims, nonce: str) -> None:
     if claims.get("nonce") in _EMPTY:
         _refuse(
             "it has no nonce",
-            "If the provider never returns one, set USE_NONCE to false; otherwise sign in again",
+            "If the provider never returns one, set PYWRY_OAUTH2__USE_NONCE to false; otherwise sign in "
+            "again",
         )
     if not same_secret(nonce, claims.get("nonce")):
         _refuse("its nonce does not belong to this login")

@@ -105,7 +105,7 @@ class KeySet:
             answer = session.call("GET", self._url(), headers={"Accept": _ACCEPT}, operation="key_set")
         keys = answer.json_object().get("keys") if answer.status == 200 else None
         if not isinstance(keys, list):
-            raise answer.fault("a key set (check JWKS_URL)")
+            raise answer.fault("a key set (check PYWRY_OAUTH2__JWKS_URL)")
         return tuple(_without_empty(key) for key in keys if isinstance(key, dict))
 
 

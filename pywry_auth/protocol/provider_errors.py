@@ -47,7 +47,9 @@ CANCELLED_AT_PROVIDER = frozenset(
 _LONGEST_DESCRIPTION = 1000  # characters
 _QUOTES = str.maketrans("“”", '""')
 _SIGN_IN_AGAIN = "Sign in again."
-_CHECK_SECRET = "Check CLIENT_ID, CLIENT_SECRET and TOKEN_ENDPOINT_AUTH_METHOD."
+_CHECK_SECRET = (
+    "Check PYWRY_OAUTH2__CLIENT_ID, PYWRY_OAUTH2__CLIENT_SECRET and PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD."
+)
 _CHECK_REGISTRATION = "Check the client's registration at the provider."
 _NEXT_STEP = {
     "access_denied": "Sign-in was refused at the provider: sign in again and allow the access.",
@@ -57,20 +59,16 @@ _NEXT_STEP = {
         "The provider has to ask the user: sign in again, without prompt=none.",
     ),
     "invalid_target": (
-        "Check the resource (RESOURCE): it must be an API that the provider knows. Sign in again after a "
-        "change of it."
+        "Check the resource (PYWRY_OAUTH2__RESOURCE): it must be an API that the provider knows. Sign in "
+        "again after a change of it."
     ),
     "invalid_scope": "Check the requested scopes.",
     "invalid_request": "Check the redirect URI and the client's registration at the provider.",
     "redirect_uri_mismatch": "Check the redirect URI in the client's registration at the provider.",
     "unauthorized_client": _CHECK_REGISTRATION,
     "unsupported_grant_type": _CHECK_REGISTRATION,
-    "invalid_client": (
-        "Check CLIENT_ID, TOKEN_ENDPOINT_AUTH_METHOD, and CLIENT_SECRET, or CLIENT_KEY_FILE with "
-        "CLIENT_ASSERTION_AUDIENCE. With CLIENT_ASSERTION_FILE, check the issuer, the subject and the "
-        "audience that the provider trusts, and that it accepts an assertion more than once."
-    ),
-    "incorrect_client_credentials": "Check CLIENT_ID and CLIENT_SECRET.",
+    "invalid_client": "Check PYWRY_OAUTH2__CLIENT_ID and the client's registration at the provider.",
+    "incorrect_client_credentials": "Check PYWRY_OAUTH2__CLIENT_ID and PYWRY_OAUTH2__CLIENT_SECRET.",
     "temporarily_unavailable": "The provider is busy: try again in a moment.",
     "server_error": "The provider had an internal error: try again in a moment.",
 }
@@ -78,8 +76,8 @@ _NEXT_STEP = {
 
 _START_AGAIN = "The code cannot be used any more: start the sign-in again."
 _ALLOW_DEVICES = (
-    "Allow the device authorization grant for this client at the provider, and check CLIENT_ID, "
-    "CLIENT_SECRET and TOKEN_ENDPOINT_AUTH_METHOD."
+    "Allow the device authorization grant for this client at the provider, and check "
+    "PYWRY_OAUTH2__CLIENT_ID, PYWRY_OAUTH2__CLIENT_SECRET and PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD."
 )
 # The next steps at the token endpoint that differ, by the type of the grant.
 _NEXT_STEP_OF_GRANT: Mapping[str, Mapping[str, str]] = {
@@ -104,7 +102,7 @@ _NEXT_STEP_OF_GRANT: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("invalid_client", "unauthorized_client", "unsupported_grant_type"), _ALLOW_DEVICES),
         "device_flow_disabled": "Switch on “Enable Device Flow” in the settings of the app at GitHub.",
         "invalid_scope": "Check the scopes: some providers, such as Google, allow few of them to devices.",
-        "invalid_request": "Check the scopes, RESOURCE and AUTHORIZE_PARAMS.",
+        "invalid_request": "Check the scopes, PYWRY_OAUTH2__RESOURCE and PYWRY_OAUTH2__AUTHORIZE_PARAMS.",
         "rate_limit_exceeded": "This client has asked for too many codes: try again later.",
         "slow_down": "This client has asked too often: try again in a minute.",
         "authorization_pending": "Wait until the user has approved the sign-in, and ask again.",
@@ -132,6 +130,7 @@ def explain(
     kind: type[_E],
     secrets: Collection[str] = (),
     grant_type: str = "",
+    check_client: str = "",
 ) -> _E:
     """Return the error for a provider's error response, with a remedy.
 
@@ -142,15 +141,17 @@ def explain(
         kind: The class of the error.
         secrets: The values that the provider received. Neither they nor parts of them are shown.
         grant_type: The type of the grant that was refused; empty for a sign-in.
+        check_client: The remedy if the client's authentication was refused; empty for a general one.
     """
-    own = _NEXT_STEP_OF_GRANT.get(grant_type, {})
+    known = {**_NEXT_STEP, **({"invalid_client": check_client} if check_client else {})}
+    known |= _NEXT_STEP_OF_GRANT.get(grant_type, {})
     # A code that this package knows is never a secret, even if a user chose such a secret.
-    if code not in {**_NEXT_STEP, **own} and code not in ENDED_GRANT:
+    if code not in known and code not in ENDED_GRANT:
         code = provider_code(code, secrets)
     description = printable(provider_text(description, secrets), _LONGEST_DESCRIPTION)
     quoted = f"{_unquoted(code)}: “{_unquoted(description)}”" if description else _unquoted(code)
     # At a refresh, login_required has nothing to do with the parameter prompt.
     ended = issubclass(kind, TokenRefreshError)
     usual = _CHECK_REGISTRATION if grant_type in (CLIENT_CREDENTIALS, TOKEN_EXCHANGE) else _SIGN_IN_AGAIN
-    advice = _SIGN_IN_AGAIN if ended else {**_NEXT_STEP, **own}.get(code, usual)
+    advice = _SIGN_IN_AGAIN if ended else known.get(code, usual)
     return kind(f"{source} answered {quoted}. {advice}", error=code, error_description=description)

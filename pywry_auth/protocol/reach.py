@@ -124,7 +124,8 @@ class Reach:
         """
         return AuthenticationError(
             f"The issuer's {self.endpoint} names the host {printable(host, 100)}, which is {network.value}. "
-            "A document from another network may not send requests there: check ISSUER_URL, or set "
+            "A document from another network may not send requests there: check "
+            "PYWRY_OAUTH2__ISSUER_URL, or set "
             f"{setting_of(self.endpoint)} to the endpoint if you trust it.",
             error=ErrorCode.INVALID_RESPONSE,
         )

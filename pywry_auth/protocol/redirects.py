@@ -25,7 +25,7 @@ def no_redirect(url: str, location: str, secrets: Collection[str]) -> str:
         return "a direct answer (redirects are never followed)"
     return (
         f"a direct answer (it redirects to {target}, and redirects are never followed; if you trust that "
-        "address, name it in DISCOVERY_URL or in the setting of the endpoint)"
+        "address, name it in PYWRY_OAUTH2__DISCOVERY_URL or in the setting of the endpoint)"
     )
 
 

@@ -173,7 +173,8 @@ class TokenEndpoint:
             ended = "refresh_token" in body and code in ENDED_GRANT
             kind: type[TokenError] = TokenRefreshError if ended else TokenError
             secrets = (self.authentication.client_secret, *answer.secrets)
-            refusal = explain(_SOURCES[endpoint], code, description, kind, secrets, grant_type)
+            remedy = self.authentication.remedy
+            refusal = explain(_SOURCES[endpoint], code, description, kind, secrets, grant_type, remedy)
         else:
             fault = answer.fault(_EXPECTED[endpoint])
             refusal = TokenError(str(fault), error=fault.error)
@@ -236,7 +237,7 @@ def _token_set(
             raise _not_allowed("it has no access token (access_token): check the requested scopes")
         raise _not_allowed(
             "it has no access token (access_token). Some providers, such as Azure AD B2C, send one only for "
-            "the scope of an API: add such a scope to SCOPES"
+            "the scope of an API: add such a scope to PYWRY_OAUTH2__SCOPES"
         )
     exchanged = grant["grant_type"] == TOKEN_EXCHANGE
     if exchanged and _text(members, "issued_token_type") is None:

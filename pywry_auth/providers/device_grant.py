@@ -32,7 +32,7 @@ class DeviceGrant(ServiceGrants):
         if not self.metadata.usable(ENDPOINT):
             raise self.configuration_error(
                 'it offers no sign-in with a code: use the mode "browser" or "paste". If its documentation '
-                "names a device authorization endpoint, set DEVICE_AUTHORIZATION_URL"
+                "names a device authorization endpoint, set PYWRY_OAUTH2__DEVICE_AUTHORIZATION_URL"
             )
         scope = " ".join(self.scopes)
         return self.client.authorize_device({**self.options.authorize_params, "scope": scope})

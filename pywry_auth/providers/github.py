@@ -149,7 +149,8 @@ class GitHubProvider(OAuthProvider):
         if token.startswith(_REFRESH_TOKEN):
             return None
         if not self._secret:
-            _logger.warning("%s: a token is not revoked: set CLIENT_SECRET, which this needs", self.name)
+            text = "%s: a token is not revoked: set PYWRY_OAUTH2__CLIENT_SECRET, which this needs"
+            _logger.warning(text, self.name)
             return None
         pair = b64encode(f"{self.client_id}:{self._secret}".encode()).decode("ascii")
         headers = {**_HEADERS, "Authorization": f"Basic {pair}", "Content-Type": "application/json"}

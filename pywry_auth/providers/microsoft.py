@@ -206,8 +206,8 @@ class MicrosoftProvider(OAuthProvider):
             fits = self.tenant_id == "common" or tenant != _CONSUMERS
         if not isinstance(tenant, str) or not _is_guid(tenant) or not fits:
             raise TokenError(
-                f"The ID token is refused: its tenant (tid) is not allowed by TENANT_ID {self.tenant_id}. "
-                "Sign in with another account, or change TENANT_ID.",
+                "The ID token is refused: its tenant (tid) is not allowed by PYWRY_OAUTH2__TENANT_ID "
+                f"{self.tenant_id}. Sign in with another account, or change PYWRY_OAUTH2__TENANT_ID.",
                 error=ErrorCode.INVALID_ID_TOKEN,
             )
         return super().expected_issuer(claims).replace(_TENANT, tenant)
@@ -223,7 +223,7 @@ class MicrosoftProvider(OAuthProvider):
             answer = session.call("GET", url, operation="discovery")
         issuer = answer.json_object().get("issuer") if answer.status == 200 else None
         if not isinstance(issuer, str) or not _names_issuer(issuer, f"{self._authority}/{_TENANT}/v2.0"):
-            raise answer.fault(f"the tenant of the domain {self.tenant_id} (check TENANT_ID)")
+            raise answer.fault(f"the tenant of the domain {self.tenant_id} (check PYWRY_OAUTH2__TENANT_ID)")
         self._known = issuer.split("/")[-2]
         return self._known
 

@@ -119,7 +119,7 @@ def test_a_wrong_client_secret_is_one_warning_with_the_reference(
     line = record.getMessage()
     assert "error='invalid_client' provider='oidc' client='203.0.113.7': " in line
     assert "answered invalid_client: “canary words”. " in line
-    assert "Check CLIENT_ID" in line
+    assert "Check PYWRY_OAUTH2__CLIENT_ID" in line
     for secret in (parameter(callback, "code"), parameter(callback, "state")):
         assert secret not in line
     (event,) = events
@@ -142,9 +142,9 @@ def test_debug_mode_shows_both_sentences(web: Web, faults: Faults) -> None:
             faults.answers.clear()
         page, json = answers[True], answers[False].json
         assert ("For developers (debug mode):</strong>" in page.text) is debug
-        assert ("Check CLIENT_ID" in page.text) is debug
+        assert ("Check PYWRY_OAUTH2__CLIENT_ID" in page.text) is debug
         assert set(json) == {"error", "error_description", "reference"} | ({"detail"} if debug else set())
-        assert ("Check CLIENT_ID" in str(json)) is debug
+        assert ("Check PYWRY_OAUTH2__CLIENT_ID" in str(json)) is debug
         assert "settings" not in page.text
 
 
@@ -257,7 +257,9 @@ def test_a_refusal_by_the_token_endpoint_is_never_the_visitors_doing(
     record = line_of(log, shown_reference(page))
     assert record.levelno == logging.WARNING
     assert f"The token endpoint answered {code}: “Unauthorized”. " in record.getMessage()
-    assert ("Check CLIENT_ID, CLIENT_SECRET" in record.getMessage()) is (code == "access_denied")
+    assert ("Check PYWRY_OAUTH2__CLIENT_ID, PYWRY_OAUTH2__CLIENT_SECRET" in record.getMessage()) is (
+        code == "access_denied"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from joserfc.jwk import ECKey
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, TokenError
+from pywry_auth.protocol.assertion_file import AssertionFile
 from pywry_auth.protocol.client_authentication import ClientAuthentication, ClientKey, load_client_key
 from pywry_auth.protocol.jws import verify_signature
 from pywry_auth.protocol.key_set import KeySet
+from pywry_auth.protocol.provider_errors import explain
 from tests.protocol.forge import PrivateKey, make_key, public_jwk
 from tests.protocol.issuer import NOW
 from tests.protocol.refusal import everything_told
@@ -254,3 +257,25 @@ def test_each_request_gets_a_new_assertion(tmp_path: Path) -> None:
     (_, first), (_, second) = client.apply({}), client.apply({})
     assert set(first) == {"client_id", "client_assertion_type", "client_assertion"}
     assert first["client_assertion"] != second["client_assertion"]
+
+
+@pytest.mark.parametrize(
+    ("proof", "named"),
+    [
+        ({"client_secret": "s"}, {"CLIENT_SECRET", "TOKEN_ENDPOINT_AUTH_METHOD"}),
+        (
+            {"key": ClientKey(ECKey.import_key(pem(make_key("P-256"))), "ES256", "")},
+            {"CLIENT_KEY_FILE", "CLIENT_ASSERTION_AUDIENCE"},
+        ),
+        ({"assertion_file": AssertionFile("/assertion")}, {"CLIENT_ASSERTION_FILE"}),
+        ({"configured": "none"}, {"CLIENT_SECRET"}),
+    ],
+)
+def test_the_remedy_names_only_the_settings_of_the_method_in_use(
+    proof: dict[str, Any], named: set[str]
+) -> None:
+    """With their whole names, so that an operator finds them."""
+    remedy = ClientAuthentication("site", **proof).remedy
+    assert set(re.findall(r"PYWRY_OAUTH2__(\w+)", remedy)) == named | {"CLIENT_ID"}
+    refused = explain("It", "invalid_client", "", TokenError, check_client=remedy)
+    assert str(refused) == f"It answered invalid_client. {remedy}"

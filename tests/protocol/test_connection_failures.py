@@ -106,7 +106,7 @@ def test_a_name_that_the_certificate_does_not_have_is_explained(
 
 def test_an_unknown_authority_is_to_be_named(tls_files: TLSFiles) -> None:
     with https(tls_context(tls_files)) as url:
-        assert "unknown authority: name that authority in CA_BUNDLE" in failure(url)
+        assert "unknown authority: name that authority in PYWRY_OAUTH2__CA_BUNDLE" in failure(url)
 
 
 @pytest.mark.parametrize("number", [2, 18, 19, 20, 21, 27])
@@ -115,7 +115,7 @@ def test_an_incomplete_chain_is_from_an_unknown_authority(
 ) -> None:
     with https(tls_context(tls_files)) as url:
         monkeypatch.setattr(ssl.SSLContext, "wrap_socket", _not_verifying(number, "unable to get issuer"))
-        assert "unknown authority: name that authority in CA_BUNDLE" in failure(url)
+        assert "unknown authority: name that authority in PYWRY_OAUTH2__CA_BUNDLE" in failure(url)
 
 
 @pytest.mark.parametrize(

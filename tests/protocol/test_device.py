@@ -126,7 +126,9 @@ def test_an_answer_with_a_hostile_member_is_refused(
 ) -> None:
     """The error names the member, and does not repeat it."""
     for value in values:
-        with pytest.raises(TokenError, match=f"{member}.*Check DEVICE_AUTHORIZATION_URL") as caught:
+        with pytest.raises(
+            TokenError, match=f"{member}.*Check PYWRY_OAUTH2__DEVICE_AUTHORIZATION_URL"
+        ) as caught:
             request(issuer, **{member: value})
         assert caught.value.error == "invalid_response"
         assert str(caught.value).isprintable()
@@ -175,7 +177,9 @@ def test_an_answer_of_another_form_is_refused(issuer: ScriptedIssuer, answer: An
 def test_a_provider_without_the_endpoint_names_its_setting() -> None:
     with (
         ScriptedIssuer() as issuer,
-        pytest.raises(AuthenticationError, match=r"no sign-in with a code: .*set DEVICE_AUTH") as caught,
+        pytest.raises(
+            AuthenticationError, match=r"no sign-in with a code: .*set PYWRY_OAUTH2__DEVICE_AUTH"
+        ) as caught,
     ):
         issuer.provider().request_device_authorization()
     assert caught.value.error == "invalid_configuration"

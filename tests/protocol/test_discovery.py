@@ -142,7 +142,10 @@ def test_a_document_of_another_issuer_is_refused(issuer: ScriptedIssuer, other: 
 def test_a_document_without_an_issuer_is_refused(issuer: ScriptedIssuer, name: object) -> None:
     issuer.metadata = metadata_of(issuer.url, issuer=name)
     told = str(refused(issuer, ErrorCode.INVALID_CONFIGURATION))
-    assert "but that document names no issuer: set ISSUER to the issuer that its ID tokens name" in told
+    assert (
+        "but that document names no issuer: set PYWRY_OAUTH2__ISSUER to the issuer that its ID tokens name"
+        in told
+    )
 
 
 @pytest.mark.parametrize("value", [5, ["canary"], {"name": "canary"}, True])

@@ -241,7 +241,7 @@ def test_an_absent_nonce_is_told_from_a_wrong_one(
     """Only the setting helps with a provider that never returns it. [S11]"""
     signer = Signer(issuer, "ES256")
     text = assert_refused(client, signer.token(changed(signer.claims(), nonce=value)), nonce=NONCE)
-    assert "it has no nonce. If the provider never returns one, set USE_NONCE to false" in text
+    assert "it has no nonce. If the provider never returns one, set PYWRY_OAUTH2__USE_NONCE to false" in text
     wrong = assert_refused(client, signer.token(signer.claims() | {"nonce": "another"}), nonce=NONCE)
     assert "USE_NONCE" not in wrong
 

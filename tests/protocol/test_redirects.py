@@ -78,7 +78,7 @@ def test_each_endpoint_names_the_target_of_its_redirect(issuer: ScriptedIssuer, 
     """The user can then set that address. [T22, T24, S11]"""
     issuer.answers[path] = Answer(b"", 301, headers={"Location": f"/moved{path}?token=canary"})
     with pytest.raises(
-        AuthenticationError, match=f"{issuer.url}/moved{path}, and .* DISCOVERY_URL"
+        AuthenticationError, match=f"{issuer.url}/moved{path}, and .* PYWRY_OAUTH2__DISCOVERY_URL"
     ) as caught:
         CALLS[path](issuer.provider(), issuer)
     assert caught.value.error == ErrorCode.INVALID_RESPONSE

@@ -270,7 +270,7 @@ def test_the_document_of_an_external_tenant_needs_both_addresses(start: Start) -
     idp = start("entra-external-id")
     assert _program().tokens.issuer == idp.habits.issuer
     start("entra-external-id", PYWRY_OAUTH2__ISSUER="")
-    with pytest.raises(AuthenticationError, match="set ISSUER"):
+    with pytest.raises(AuthenticationError, match="set PYWRY_OAUTH2__ISSUER"):
         _program()
 
 

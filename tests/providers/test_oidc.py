@@ -249,7 +249,7 @@ def test_the_issuer_that_an_error_advises_works(issuer: ScriptedIssuer) -> None:
     """The document may stand apart from the issuer's name, as at Azure AD B2C. [S3]"""
     place, name = f"{issuer.url}/tenant/policy", "https://id.example.com/7/"
     issuer.answers[f"/tenant/policy{DOCUMENT}"] = Answer({**issuer.metadata, "issuer": name})
-    with pytest.raises(AuthenticationError, match="set ISSUER to exactly this name") as caught:
+    with pytest.raises(AuthenticationError, match="set PYWRY_OAUTH2__ISSUER to exactly this name") as caught:
         _ = GenericOIDCProvider(CLIENT_ID, issuer_url=place).metadata
     advised = str(caught.value).split("'")[3]
     assert advised == name
@@ -270,14 +270,14 @@ def test_the_address_of_a_document_is_enough(issuer: ScriptedIssuer, option: str
     assert provider.metadata.issuer == f"{issuer.url}/t/"
     for other in (issuer.url, f"{issuer.url}/t/x", "https://id.example.com/t"):
         issuer.answers[path] = Answer({**issuer.metadata, "issuer": other})
-        with pytest.raises(AuthenticationError, match=f"{option.upper()}.*set ISSUER"):
+        with pytest.raises(AuthenticationError, match=f"{option.upper()}.*set PYWRY_OAUTH2__ISSUER"):
             _ = GenericOIDCProvider(CLIENT_ID, **options).metadata
 
 
 def test_the_document_at_another_address_must_name_the_issuer_of_the_setting(issuer: ScriptedIssuer) -> None:
     """A document below the address itself is of another issuer then. [T4]"""
     options: dict[str, Any] = {"discovery_url": issuer.url + DOCUMENT, "issuer_url": "https://id.example.com"}
-    with pytest.raises(AuthenticationError, match="set ISSUER"):
+    with pytest.raises(AuthenticationError, match="set PYWRY_OAUTH2__ISSUER"):
         _ = GenericOIDCProvider(CLIENT_ID, **options).metadata
     issuer.metadata["issuer"] = "https://id.example.com/"
     assert GenericOIDCProvider(CLIENT_ID, **options).metadata.issuer == "https://id.example.com/"
@@ -295,7 +295,7 @@ def test_the_query_of_an_issuer_url_is_kept(issuer: ScriptedIssuer) -> None:
 def test_one_document_for_many_tenants_leads_to_the_provider_microsoft(issuer: ScriptedIssuer) -> None:
     """No single issuer could be set."""
     issuer.metadata["issuer"] = "https://login.microsoftonline.com/{tenantid}/v2.0"
-    with pytest.raises(AuthenticationError, match="Set PROVIDER to microsoft"):
+    with pytest.raises(AuthenticationError, match="Set PYWRY_OAUTH2__PROVIDER to microsoft"):
         _ = issuer.provider().metadata
 
 
