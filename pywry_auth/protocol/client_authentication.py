@@ -147,11 +147,11 @@ class ClientAuthentication:
             offered = printable(", ".join(self.offered)) or "nothing in particular"
             if self.configured == "auto":
                 remedy = (
-                    f"set it to {_KEY} if the provider accepts the assertion in CLIENT_ASSERTION_FILE "
-                    "nevertheless"
+                    f"set it to {_KEY} if the provider accepts the assertion in "
+                    "PYWRY_OAUTH2__CLIENT_ASSERTION_FILE nevertheless"
                     if self.assertion_file
-                    else "set only the CLIENT_SECRET or CLIENT_KEY_FILE that this needs, or name the method "
-                    "that the provider accepts"
+                    else "set only the PYWRY_OAUTH2__CLIENT_SECRET or PYWRY_OAUTH2__CLIENT_KEY_FILE that "
+                    "this needs, or name the method that the provider accepts"
                 )
                 raise _misconfigured(f"is auto, but the provider offers only {offered}: {remedy}")
             raise _misconfigured(
@@ -160,11 +160,11 @@ class ClientAuthentication:
             )
         if method == _KEY and not (self.key or self.assertion_file):
             raise _misconfigured(
-                f"{_KEY} needs CLIENT_KEY_FILE or CLIENT_ASSERTION_FILE: set one of them, or choose "
-                "another method"
+                f"{_KEY} needs PYWRY_OAUTH2__CLIENT_KEY_FILE or PYWRY_OAUTH2__CLIENT_ASSERTION_FILE: "
+                "set one of them, or choose another method"
             )
         if method in (_BASIC, _POST) and not self.client_secret:
-            raise _misconfigured(f"{method} needs CLIENT_SECRET: set it, or use none")
+            raise _misconfigured(f"{method} needs PYWRY_OAUTH2__CLIENT_SECRET: set it, or use none")
         return method
 
     def apply(self, parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -192,8 +192,8 @@ class ClientAuthentication:
         elif method == _KEY and self.key:
             if not self.audience:
                 raise AuthenticationError(
-                    f"{_KEY} needs the provider's issuer, which is not known: set ISSUER, or set "
-                    "CLIENT_ASSERTION_AUDIENCE to token_endpoint.",
+                    f"{_KEY} needs the provider's issuer, which is not known: set "
+                    "PYWRY_OAUTH2__ISSUER, or set PYWRY_OAUTH2__CLIENT_ASSERTION_AUDIENCE to token_endpoint.",
                     error=ErrorCode.INVALID_CONFIGURATION,
                 )
             proof = _as_proof(self.key.assertion(self.client_id, self.audience, self.clock()))
@@ -301,5 +301,5 @@ def _unusable(path: str, why: str) -> AuthenticationError:
 
 def _misconfigured(condition: str) -> AuthenticationError:
     return AuthenticationError(
-        f"TOKEN_ENDPOINT_AUTH_METHOD {condition}.", error=ErrorCode.INVALID_CONFIGURATION
+        f"PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD {condition}.", error=ErrorCode.INVALID_CONFIGURATION
     )

@@ -241,7 +241,10 @@ def test_an_offer_that_does_not_fit_the_client_says_what_to_set(secret: str, off
     with pytest.raises(AuthenticationError) as caught:
         ClientAuthentication("c", secret, key=key, offered=offered).apply({})
     offers = f"is auto, but the provider offers only {', '.join(offered)}: "
-    assert offers + "set only the CLIENT_SECRET or CLIENT_KEY_FILE that this needs" in str(caught.value)
+    assert (
+        offers + "set only the PYWRY_OAUTH2__CLIENT_SECRET or PYWRY_OAUTH2__CLIENT_KEY_FILE that this needs"
+        in str(caught.value)
+    )
     assert "set it to auto" not in str(caught.value)
 
 
