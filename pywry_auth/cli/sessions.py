@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from pywry_auth.cli.output import add_env_file, add_json, complain, show, show_json
 from pywry_auth.cli.session_ending import Ending, audit_shown
@@ -68,11 +68,11 @@ def run(options: argparse.Namespace) -> None:
         AuthenticationError: The settings are not those of a site, the store is down, or no session that was
             selected ended.
     """
-    stores = SiteStores(options)
-    if options.action == "list":
-        _list(stores, options)
-    else:
-        _end(stores, options)
+    with closing(SiteStores(options)) as stores:
+        if options.action == "list":
+            _list(stores, options)
+        else:
+            _end(stores, options)
 
 
 def _list(stores: SiteStores, options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pywry_auth.backends.options import StorageOptions
@@ -59,6 +60,7 @@ class SiteStores:
     def __init__(self, options: argparse.Namespace) -> None:
         self._settings: PyWrySettings = get_settings(options.env_file)
         deploy = self._settings.deploy
+        self._opened = ExitStack()
         _require_shared(self._settings)
         try:
             self.place = StorageOptions.from_settings(deploy)
@@ -68,6 +70,11 @@ class SiteStores:
             )
         except (ValueError, ImportError) as error:
             raise _unusable(f"PYWRY_DEPLOY__STATE_BACKEND cannot be used: {error}") from error
+        self._opened.callback(self.sessions.close)
+
+    def close(self) -> None:
+        """Close the connections to the stores."""
+        self._opened.close()
 
     def doubt(self) -> str:
         """Return why these may not be the settings of the site, for a search that saw no session.
@@ -97,6 +104,7 @@ class SiteStores:
         backend = oauth2.site_token_backend if oauth2 else ""
         _require_file(StorageOptions.from_settings(deploy, backend))
         tokens = token_store_of_settings(oauth2, deploy)
+        self._opened.callback(tokens.close)
         if not tokens.backend.shared:
             raise _unusable(
                 "PYWRY_OAUTH2__TOKEN_STORE_BACKEND is memory, so that the tokens are in the memory of each "

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
@@ -48,13 +49,14 @@ def stores(setup: Setup) -> Iterator[Finding]:
         else:
             found.append((name, _backend(setup, name, options)))
     faults = dict(store_faults(found, STORE_SECONDS))
-    for name, backend in found:
-        if name in faults:
-            yield from from_words(f"The {name} cannot be used: {faults[name]}", "error")
-        elif fault := _not_replicated(backend):
-            yield from from_words(f"The {name} confirms no sign-in and no sign-out: {fault}", "error")
-        else:
-            yield ok(f"The {name} keeps, returns and removes records.")
+    for name, opened in found:
+        with closing(opened) as backend:
+            if name in faults:
+                yield from from_words(f"The {name} cannot be used: {faults[name]}", "error")
+            elif fault := _not_replicated(backend):
+                yield from from_words(f"The {name} confirms no sign-in and no sign-out: {fault}", "error")
+            else:
+                yield ok(f"The {name} keeps, returns and removes records.")
 
 
 def _not_replicated(backend: Backend) -> str:
@@ -64,8 +66,6 @@ def _not_replicated(backend: Backend) -> str:
             pass
     except StoreUnavailable as fault:
         return str(fault)
-    finally:
-        backend.close()
     return ""
 
 
