@@ -25,7 +25,7 @@ from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import CLIENT_SECRET, Visitor, WebServer, children_of, settings_for
 from tests.person import Person, parameters_of
 
-_LOGINS = 1000 if os.environ.get("SOAK") else 64
+_LOGINS = 1000 if os.environ.get("SOAK") else 32
 _STORES = ["sqlite", "redis", "postgres"] if os.environ.get("SOAK") else ["sqlite", "redis"]
 _AT_ONCE = 32
 _WORKERS = 4
@@ -368,7 +368,10 @@ def test_an_invalid_setting_prevents_the_start_with_one_sentence(
 
 
 def test_a_setting_that_only_the_workers_find_prevents_the_start_without_a_traceback(tmp_path: Path) -> None:
-    """Without ``preload_app``, each worker finds the fault. With several, gunicorn may fail itself (HaltServer)."""
+    """Without ``preload_app``, each worker finds the fault.
+
+    With several workers, gunicorn may fail itself (HaltServer).
+    """
     configuration = tmp_path / "gunicorn.conf.py"
     configuration.write_text(
         "from pywry_auth.site.gunicorn_settings import *\npreload_app = False\nworkers = 1\n"

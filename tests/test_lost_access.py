@@ -195,7 +195,7 @@ def _name(way: str, number: int) -> str:
     return "".join(letter for letter in way if letter.isalpha()) + str(number)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis"] if _SOAK else ["redis"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     choice = {"STATE_BACKEND": request.param, "TOKEN_SECRET": _SECRET, "PROVIDER_CALLS_AT_ONCE": "4"}
     choice["ALLOWED_EMAIL_DOMAINS"] = "corp.example"

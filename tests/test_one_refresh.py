@@ -285,6 +285,7 @@ def _rotate(app: Any, environ: dict[str, Any]) -> None:
         pass
 
 
+@pytest.mark.parametrize("place", _ONE_STORE, indirect=True)
 @pytest.mark.parametrize("rotated", [False, True], ids=["before", "after"])
 def test_a_killed_process_delays_the_others_only_until_its_lock_expires(
     desk: Desk, workers: Callable[[str], list[Worker]], rotated: bool

@@ -42,6 +42,7 @@ def _docstrings(path: Path) -> Iterator[str]:
             yield ast.get_docstring(node) or ""
 
 
+@cache
 def _tests_in(path: Path) -> set[str]:
     functions = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef)]
     return {function.name for function in functions if function.name.startswith("test_")}

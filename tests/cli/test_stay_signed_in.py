@@ -100,8 +100,7 @@ def keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         yield {}, TokenStore(KeyringBackend(f"pywry_auth:{_CLIENT_ID}", vault=Keyring(), folder=locks))
 
 
-_STORES = ["sqlite", "redis", "keyring"]
-_LOCKS = _STORES if os.environ.get("SOAK") else ["redis", "keyring"]
+_STORES = ["sqlite", "redis", "keyring"] if os.environ.get("SOAK") else ["redis", "keyring"]
 """One store with each kind of lock: a lease, as SQLite's too, and a file."""
 
 
@@ -140,7 +139,6 @@ def test_a_sign_in_lasts_until_the_grant_ends(shell: Shell) -> None:
     )  # token: a refusal and an exchange; authorize: the page and its form
 
 
-@pytest.mark.parametrize("shell", _LOCKS, indirect=True)
 def test_processes_that_start_at_once_open_one_browser(shell: Shell) -> None:
     """The other processes wait, and use the result of the first one. [N7]"""
     with ExitStack() as running:
@@ -158,7 +156,6 @@ def test_processes_that_start_at_once_open_one_browser(shell: Shell) -> None:
     assert shell.idp.calls["token"] == 1
 
 
-@pytest.mark.parametrize("shell", _LOCKS, indirect=True)
 def test_a_process_opens_its_own_browser_if_the_first_one_is_killed(shell: Shell) -> None:
     with started(COMMAND, "login", **shell.settings) as first:
         first.url()

@@ -226,7 +226,7 @@ def _is_usual(browsers: int, first: str, second: str) -> bool:
         return "visit" not in pair and (
             "renewed_login" not in pair or pair <= {*_OF_SESSIONS, "renewed_login"}
         )
-    return pair <= (_OF_SESSIONS if browsers else {"login", "visit"})
+    return pair <= (_OF_SESSIONS - {"refresh"} if browsers else {"login", "visit"})
 
 
 CASES = [case for case in ALL_CASES if _is_usual(*case)]
