@@ -39,6 +39,12 @@ _NAME_ANOTHER = (
     "Set PYWRY_DEPLOY__SQLITE_PATH (in code, path=) to the whole path of a file on a local disk that this"
     " user can write"
 )
+_REMEDIES = {
+    **dict.fromkeys(("(ENOSPC)", "(EDQUOT)"), "Make room there"),
+    "(EFBIG)": "Raise the limit, for example with ulimit -f or LimitFSIZE= of systemd",
+    **dict.fromkeys(("(EMFILE)", "(ENFILE)"), "Raise the limit of open files"),
+}
+"""The remedies for causes that another place does not help against, by the end of the cause."""
 
 _ATTEMPTS = 3  # to open a file that is replaced at the same moment
 
@@ -300,7 +306,8 @@ class SQLiteFile:
         cause = next((text for code, text in _CAUSES.items() if name.startswith(code)), "it cannot be used")
         if name.startswith(("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL")):
             return self._misplaced(f"{cause} ({name})")
-        return StoreUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).")
+        remedy = " Make room there." if name == "SQLITE_FULL" else ""
+        return StoreUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).{remedy}")
 
     def _closed(self, paths: list[Path], name: str) -> StoreUnavailable:
         command = f"chmod 600 {' '.join(shlex.quote(str(path)) for path in paths)}"
@@ -310,4 +317,5 @@ class SQLiteFile:
         )
 
     def _misplaced(self, cause: str) -> StoreUnavailable:
-        return StoreUnavailable(f"The SQLite store {self._path} failed: {cause}. {_NAME_ANOTHER}.")
+        remedy = next((text for end, text in _REMEDIES.items() if cause.endswith(end)), _NAME_ANOTHER)
+        return StoreUnavailable(f"The SQLite store {self._path} failed: {cause}. {remedy}.")

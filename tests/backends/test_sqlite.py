@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sqlite3
@@ -165,6 +166,31 @@ def test_a_database_at_its_size_limit_reports_a_full_disk(tmp_path: Path) -> Non
     with file.connection() as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
     file.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.ENOSPC, "the disk is full \\(ENOSPC\\). Make room there.$"),
+        (errno.EDQUOT, "used up \\(EDQUOT\\). Make room there.$"),
+        (errno.EMFILE, "too many files are open \\(EMFILE\\). Raise the limit of open files.$"),
+        (errno.EROFS, "read-only \\(EROFS\\). Set PYWRY_DEPLOY__SQLITE_PATH"),
+    ],
+)
+def test_a_place_that_cannot_be_written_has_its_own_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, remedy: str
+) -> None:
+    """Another path helps only if the place is the cause. [S11]"""
+    backend = SQLiteBackend(tmp_path / "state.db")
+    backend.put("k:1", b"v")
+    backend.close()
+
+    def fail(*arguments: object, **named: object) -> object:
+        raise OSError(code, "the text of the system")
+
+    monkeypatch.setattr("pywry_auth.backends.sqlite_file.sqlite3.connect", fail)
+    with pytest.raises(StoreUnavailable, match=remedy):
+        backend.put("k:1", b"w")
 
 
 def test_a_file_of_another_kind_is_not_changed(tmp_path: Path) -> None:
