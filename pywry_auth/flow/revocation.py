@@ -51,7 +51,7 @@ def revoke(
         Whether the provider confirmed both.
     """
     entry = None if queue is None else queued(queue, user_id, tokens)
-    return revoke_queued(provider, tokens, queue, entry)
+    return revoke_queued(provider, tokens, queue, entry, user_id)
 
 
 def queued(queue: RevocationQueue, user_id: str, tokens: OAuthTokenSet) -> Revocation | None:
@@ -59,7 +59,7 @@ def queued(queue: RevocationQueue, user_id: str, tokens: OAuthTokenSet) -> Revoc
     try:
         return queue.add(user_id, tokens)
     except StoreUnavailable as error:
-        _logger.warning("a revocation could not be stored and is tried only once: %s", error)
+        _logger.warning("a revocation could not be stored: %s", error)
         return None
 
 
@@ -68,14 +68,18 @@ def revoke_queued(
     tokens: OAuthTokenSet,
     queue: RevocationQueue | None,
     entry: Revocation | None,
+    user_id: str = "",
 ) -> bool:
     """Revoke tokens, and remove them from the queue if the provider confirms or finally refuses.
+
+    Tokens that could not be stored in the queue are kept by this process if the provider fails too.
 
     Args:
         provider: The provider that issued the tokens.
         tokens: The tokens.
         queue: The queue that contains them; None without one.
         entry: Their entry in the queue; None if they are not in the queue.
+        user_id: The user of the sign-in; empty if unknown.
 
     Returns:
         Whether the provider confirmed both.
@@ -88,6 +92,8 @@ def revoke_queued(
         _logger.warning("%s: tokens could not be revoked: %s", provider.name, error)
         if queue is not None and entry is not None:
             _postpone(queue, entry)
+        elif queue is not None and not queue.keep_here(user_id, tokens):
+            _logger.warning("a revocation is not tried again, because too many wait for the store")
         return False
     if confirmed is False:
         _logger.warning("%s: the provider refused to revoke a token", provider.name)
@@ -122,6 +128,7 @@ def retry_revocations(
     def ours(tokens: OAuthTokenSet) -> bool:
         return provider_of(tokens) is not None
 
+    queue.store_kept()
     found = queue.of_user(user_id, ours) if user_id is not None else queue.due(ours, at_once=at_once)
     attempts = [retry_revocation(store, provider_of, entry) for entry in found]
     results = [confirmed for confirmed in attempts if confirmed is not None]
@@ -188,7 +195,7 @@ def revoked_on_failure(
         if queue is not None and entry is not None and _is_urgent(error):
             _postpone(queue, entry)
         else:
-            revoke_queued(provider, tokens, queue, entry)
+            revoke_queued(provider, tokens, queue, entry, user_id)
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from weakref import WeakMethod
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
 from pywry_auth.digests import digest_of
 from pywry_auth.models import OAuthTokenSet
+from pywry_auth.per_process import PerProcess
 from pywry_auth.state.records import Members, pack, unpack
 from pywry_auth.state.token_record import token_members, tokens_of
 
@@ -28,6 +30,7 @@ _FAILED = "oauth:unrevoked:"
 _KIND = "oauth:revocation:"
 _FIRST_PAUSE = 10.0  # seconds
 _LONGEST_PAUSE = 600.0  # seconds
+_MOST_HERE = 1000  # more cannot be in flight when the store and the provider fail at once
 _MOST_TRIES = 10_000  # more than fit into the time for which a revocation is kept
 
 
@@ -62,7 +65,8 @@ class RevocationQueue:
     """Tokens that must be revoked, stored for 24 hours.
 
     A revocation enters the queue before the request to the provider, and leaves it when the provider has
-    answered. It therefore survives the end of the process.
+    answered. It therefore survives the end of the process. If the store and the provider fail at once, the
+    process keeps it. The lock guards the list of these.
 
     Args:
         backend: The backend that keeps the tokens too.
@@ -73,6 +77,8 @@ class RevocationQueue:
         self._backend = backend
         self._clock = clock
         self._listeners: list[WeakMethod[Callable[[], None]]] = []
+        self._lock = PerProcess(threading.Lock)
+        self._kept_here: list[tuple[str, OAuthTokenSet]] = []
 
     def on_postponed(self, listener: Callable[[], None]) -> None:
         """Call a method whenever work is left that must be tried again.
@@ -108,6 +114,42 @@ class RevocationQueue:
         data = _pack(revocation)
         self._backend.put(key, data, Terms(ttl=KEPT_SECONDS, group=_GROUP, when=When.ABSENT))
         return replace(revocation, data=data)
+
+    def keep_here(self, user_id: str, tokens: OAuthTokenSet) -> bool:
+        """Keep a revocation in this process until the store answers.
+
+        Args:
+            user_id: The user of the sign-in; empty if unknown.
+            tokens: The tokens to revoke.
+
+        Returns:
+            False if too many wait already.
+        """
+        with self._lock():
+            room = len(self._kept_here) < _MOST_HERE
+            if room:
+                self._kept_here.append((user_id, tokens))
+        self.postponed()
+        return room
+
+    def store_kept(self) -> None:
+        """Store the revocations that this process keeps, each in one thread only; they are due at once.
+
+        Raises:
+            StoreUnavailable: The store is still down; the process keeps the others.
+        """
+        while True:
+            with self._lock():
+                if not self._kept_here:
+                    return
+                user_id, tokens = self._kept_here.pop()
+            try:
+                revocation = self.add(user_id, tokens)
+            except BaseException:
+                with self._lock():
+                    self._kept_here.append((user_id, tokens))
+                raise
+            self.leave(revocation)
 
     def leave(self, revocation: Revocation) -> None:
         """Leave the first attempt to the workers, which make it at once.

@@ -18,6 +18,7 @@ from tests.deploy.hosts import PROTECTED
 from tests.deploy.web import Browser, SiteResponse, WatchedBackend, Web, set_cookies
 from tests.faults import Faults
 from tests.peers.redis_server import RedisServer
+from tests.waiting import eventually
 
 Ask = Callable[[Browser], SiteResponse]
 
@@ -206,6 +207,33 @@ def test_no_malformed_provider_response_signs_in_another_user(
         assert browser.post("/auth/logout").status_code == 200, answer
         assert browser.user is None
         faults.answers.clear()
+
+
+def test_a_sign_in_that_fails_with_its_revocation_leaves_no_grant(
+    make_web: Callable[..., Web], faults: Faults
+) -> None:
+    """The store fails at any moment after the code exchange, while the provider revokes nothing. [T67]"""
+    watched = WatchedBackend(MemoryBackend())
+    web, issued = make_web(watched), 0
+    for failing in range(7):
+        browser = web.browser()
+        callback, before = browser.authorize(), web.calls()["token"]
+        watched.forget()
+        watched.fails = partial(_from, failing)
+        faults.answers["/revoke"] = (500, "application/json", b"{}")
+        _unavailable(browser.get(callback))
+        watched.fails = partial(_at, -1)
+        faults.answers.clear()
+        revoked = web.calls()["revoke"]
+        if web.calls()["token"] > before:
+            issued += 1
+            assert eventually(partial(_has_revoked, web, revoked + 2)), failing
+            assert eventually(lambda: web.backend.members("oauth:revocations") == [])
+    assert issued > 2
+
+
+def _has_revoked(web: Web, calls: int) -> bool:
+    return web.calls()["revoke"] >= calls
 
 
 def test_a_profile_of_another_subject_creates_no_session(web: Web, faults: Faults) -> None:

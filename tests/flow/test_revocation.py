@@ -13,9 +13,11 @@ from pywry_auth.exceptions import StoreUnavailable, TokenError
 from pywry_auth.flow.revocation import retry_revocations, revoke, revoked_on_failure
 from pywry_auth.flow.sign_out import SignOutResult, revoke_later, sign_out, take
 from pywry_auth.models import Grant, OAuthTokenSet
+from pywry_auth.state import revocations
 from pywry_auth.state.revocations import RevocationQueue
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
+from tests.backends.threads import together
 from tests.deploy.web import WatchedBackend
 from tests.flow.token_sets import first
 from tests.protocol.issuer import CLIENT_ID, NOW, SUBJECT, ScriptedIssuer
@@ -314,6 +316,47 @@ def test_a_store_that_is_down_does_not_prevent_the_revocation(issuer: ScriptedIs
     assert revoke(issuer.provider(), tokens_of(issuer, 1), RevocationQueue(backend), SUBJECT)
     with pytest.raises(StoreUnavailable):
         RevocationQueue(backend).next_due()
+
+
+def test_a_revocation_survives_a_failure_of_store_and_provider_at_once(
+    issuer: ScriptedIssuer, clock: Clock
+) -> None:
+    """The process keeps the tokens, stores them as soon as possible, and revokes them once. [T67]"""
+    backend = WatchedBackend(MemoryBackend())
+    store = TokenStore(backend)
+    store.revocations = RevocationQueue(backend, clock)
+    listener = Listener()
+    store.revocations.on_postponed(listener.call)
+    backend.fails = lambda number: True
+    issuer.answers["/revoke"] = DOWN
+    assert not revoke(issuer.provider(), tokens_of(issuer, 1), store.revocations, "alice")
+    with (
+        pytest.raises(ValueError, match="full"),
+        revoked_on_failure(issuer.provider(), tokens_of(issuer, 2), store.revocations, "bob"),
+    ):
+        raise ValueError("full")
+    assert listener.calls == 2
+    with pytest.raises(StoreUnavailable):
+        retry(issuer, store)
+    backend.fails = lambda number: False
+    before, issuer.answers["/revoke"] = len(revoked(issuer)), Answer({})
+    assert retry(issuer, store)
+    assert sorted(revoked(issuer)[before:]) == [
+        *("canary-access-1", "canary-access-2", "canary-refresh-1", "canary-refresh-2")
+    ]
+    assert not retry(issuer, store, at_once=True), "nothing is left"
+
+
+def test_the_revocations_that_a_process_keeps_are_bounded_and_stored_once(
+    issuer: ScriptedIssuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "_MOST_HERE", 50)
+    backend = WatchedBackend(MemoryBackend())
+    queue = RevocationQueue(backend, clock)
+    kept = [queue.keep_here("alice", tokens_of(issuer, number)) for number in range(51)]
+    assert kept == [True] * 50 + [False]
+    together(8, lambda number: queue.store_kept())
+    assert queue.count_of(["alice"]) == 50
 
 
 def test_the_queue_shows_no_token(issuer: ScriptedIssuer, store: TokenStore) -> None:
