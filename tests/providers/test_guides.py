@@ -43,7 +43,10 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def started(name: str, habits: Habits | None = None, block: int = 0, **more: str) -> OpenIDImitation:
-            settings = exported(blocks(_guide(name), "sh")[block], LOCAL_ISSUER) | more
+            settings = exported(blocks(_guide(name), "sh")[block], LOCAL_ISSUER)
+            if settings.get("PYWRY_OAUTH2__CLIENT_SECRET") == "...":  # the start refuses a placeholder
+                settings["PYWRY_OAUTH2__CLIENT_SECRET"] = "issued"
+            settings |= more
             client_id = settings["PYWRY_OAUTH2__CLIENT_ID"]
             idp = stack.enter_context(OpenIDImitation(habits or HABITS[name], client_id))
             for variable in [variable for variable in os.environ if variable.startswith("PYWRY_")]:
