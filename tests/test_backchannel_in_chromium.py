@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from uuid import uuid4
 
 import pytest
 from selenium import webdriver
@@ -150,6 +151,7 @@ def front(
     places = {
         "SQLITE_PATH": str(tmp_path_factory.mktemp("state") / "state.sqlite3"),
         "REDIS_URL": redis_server.url,
+        "REDIS_PREFIX": uuid4().hex,  # without the unreadable records of other tests
     }
     settings = settings_for(
         peer.issuer,

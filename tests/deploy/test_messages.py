@@ -115,7 +115,9 @@ def test_a_wrong_client_secret_is_one_warning_with_the_reference(
     assert "canary" not in page.text
     reference = shown_reference(page)
     record = line_of(log, reference)
-    assert [each for each in log.records if each.levelno >= logging.WARNING] == [record]
+    # Other loggers may write about work in the background that an earlier test left.
+    ours = [each for each in log.records if each.name == "pywry_auth.deploy"]
+    assert [each for each in ours if each.levelno >= logging.WARNING] == [record]
     line = record.getMessage()
     assert "error='invalid_client' provider='oidc' client='203.0.113.7': " in line
     assert "answered invalid_client: “canary words”. " in line
