@@ -345,7 +345,8 @@ class Browser:
             if signed_in:
                 self.life.violation("let in", f"{what} without a session")
             return
-        verdict = self.life.oracle.check(session, answer.start, answer.end, signed_in)
+        decides = not self._world.journal.consequence(answer.start, answer.end, LOST_LOGINS)
+        verdict = self.life.oracle.check(session, answer.start, answer.end, signed_in, decides)
         if verdict is Verdict.LET_IN:
             causes = ", ".join(f"{ending.why} {ending.done}" for ending in session.endings if ending.done)
             self.life.violation("let in", f"{what} in session {session.name} after: {causes}")

@@ -184,7 +184,9 @@ class Oracle:
             for session in self.sessions:
                 session.endings.append(Ending(start, why, failed=moment))
 
-    def check(self, session: Session, start: float, end: float, signed_in: bool) -> Verdict:
+    def check(
+        self, session: Session, start: float, end: float, signed_in: bool, decides: bool = True
+    ) -> Verdict:
         """Check an answer, and remember what it proves.
 
         Args:
@@ -192,6 +194,8 @@ class Oracle:
             start: When the request was sent, in monotonic seconds.
             end: When its answer arrived.
             signed_in: Whether the answer treated the browser as signed in.
+            decides: Whether an end that it shows is final. While Redis fails over, the end may be in its old
+                primary only.
         """
         with self._lock:
             over, unsure = session.is_over(start), session.may_be_over(end)
@@ -206,7 +210,8 @@ class Oracle:
                 return Verdict.FINE
             if not unsure:
                 return Verdict.SHUT_OUT
-            session.endings.append(Ending(start, "seen signed out", done=end))
+            done, failed = (end, None) if decides else (None, end)
+            session.endings.append(Ending(start, "seen signed out", done, failed))
             return Verdict.FINE
 
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
-from redis.exceptions import RedisError
-
-from tests.peers.redis_sentinel import SERVICE, SentinelSetUp
-from tests.peers.redis_server import RedisServer
-from tests.soak.places import Inject, repeat, wait_until
+from tests.peers.redis_sentinel import SentinelSetUp
+from tests.soak.places import Inject, repeat
 
 _DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
-_PATIENCE = 20.0  # seconds until the sentinels must agree
 _SLOW_MILLISECONDS = 250
 
 
@@ -82,14 +77,7 @@ class RedisPlace:
         over.wait()
 
     def _commanded(self, over: threading.Event) -> None:
-        old = self._servers.primary.port
-
-        def changed() -> bool:
-            with suppress(RedisError):  # it has just begun, or the sentinels look at the servers again
-                self._servers.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
-            return any(_named(sentinel) not in (0, old) for sentinel in self._servers.sentinels)
-
-        wait_until(changed, _PATIENCE, "there was no failover")
+        self._servers.fail_over()
         self._servers.wait_until_whole()
         over.wait()
         self._servers.wait_until_whole()
@@ -115,11 +103,3 @@ class RedisPlace:
     def _dropped(self, over: threading.Event) -> None:
         client = self._servers.primary.client
         repeat(over, lambda: client.client_kill_filter(_type="normal", skipme=True))
-
-
-def _named(sentinel: RedisServer) -> int:
-    """Return the port of the primary according to a sentinel, or 0."""
-    with suppress(RedisError):
-        _, port = sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
-        return int(port)
-    return 0

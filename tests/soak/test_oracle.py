@@ -55,6 +55,14 @@ def test_a_session_that_was_seen_ended_must_stay_ended(oracle: Oracle, session: 
     assert oracle.check(session, 24, 25, signed_in=True) is Verdict.LET_IN
 
 
+def test_an_end_that_an_old_primary_may_have_shown_decides_nothing(oracle: Oracle, session: Session) -> None:
+    oracle.fail(oracle.ending(session, 20, "logout"), 21)
+    assert oracle.check(session, 22, 23, signed_in=False, decides=False) is Verdict.FINE
+    assert oracle.check(session, 24, 25, signed_in=True) is Verdict.FINE
+    assert oracle.check(session, 26, 27, signed_in=False) is Verdict.FINE
+    assert oracle.check(session, 28, 29, signed_in=True) is Verdict.LET_IN
+
+
 def test_a_sign_of_life_refutes_a_failed_sign_out_once_it_cannot_come_late(
     oracle: Oracle, session: Session
 ) -> None:
