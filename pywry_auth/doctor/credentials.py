@@ -9,6 +9,7 @@ from pywry_auth.doctor.finding import Finding, error, ok, untested
 from pywry_auth.doctor.setup import Setup
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import TokenError
+from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.protocol.provider_errors import ENDED_GRANT
 
@@ -37,7 +38,7 @@ def credentials(setup: Setup) -> Iterator[Finding]:
         place = variable_of(setup, "token_endpoint") or "the provider"
         yield error("The token endpoint accepts a code that it has not issued.", f"Check {place}.")
     elif code in _UNKNOWN_CODE:
-        secret = setup.provider.client.token_endpoint().authentication.is_confidential
+        secret = _authentication(setup).is_confidential
         yield ok(f"The provider {'accepts the credentials of' if secret else 'knows'} the client.")
     elif code in _UNKNOWN_CLIENT and with_pkce and _is_known_without_verifier(setup):
         yield error(
@@ -45,7 +46,7 @@ def credentials(setup: Setup) -> Iterator[Finding]:
             "Set PYWRY_OAUTH2__USE_PKCE to false.",
         )
     elif code in _UNKNOWN_CLIENT:
-        yield error(_answer(refusal), _remedy(setup))
+        yield error(_answer(refusal), _authentication(setup).remedy)
     elif code in _NO_GRANT:
         yield error(
             _answer(refusal), f"Allow the authorization code grant for the client in {_ID} at the provider."
@@ -64,6 +65,10 @@ def _refusal(setup: Setup, verifier: str | None) -> TokenError | None:
     return None
 
 
+def _authentication(setup: Setup) -> ClientAuthentication:
+    return setup.provider.client.token_endpoint().authentication
+
+
 def _is_known_without_verifier(setup: Setup) -> bool:
     """Return whether the provider refuses code verifiers, and not the client."""
     refusal = _refusal(setup, None)
@@ -73,26 +78,3 @@ def _is_known_without_verifier(setup: Setup) -> bool:
 def _answer(refusal: TokenError) -> str:
     words = f": “{refusal.error_description}”" if refusal.error_description else ""
     return f"The token endpoint answered {refusal.error}{words}."
-
-
-def _remedy(setup: Setup) -> str:
-    """Return the remedy for an unknown client, with the variables of its authentication method."""
-    authentication = setup.provider.client.token_endpoint().authentication
-    if authentication.assertion_file is not None:
-        return (
-            f"Check {_ID}, and the issuer, the subject and the audience that the provider trusts for the "
-            "assertion in PYWRY_OAUTH2__CLIENT_ASSERTION_FILE."
-        )
-    if authentication.method == "private_key_jwt":
-        return (
-            f"Check {_ID}, whether the provider has the public key of PYWRY_OAUTH2__CLIENT_KEY_FILE, and "
-            "PYWRY_OAUTH2__CLIENT_ASSERTION_AUDIENCE."
-        )
-    if authentication.method == "none" and authentication.client_secret:
-        return "Set PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD to auto."
-    if authentication.method == "none":
-        return f"Check {_ID}. If the provider has issued a secret, set PYWRY_OAUTH2__CLIENT_SECRET to it."
-    return (
-        f"Check {_ID} and PYWRY_OAUTH2__CLIENT_SECRET. If both are right, set "
-        "PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD to the method in the client's registration."
-    )

@@ -128,7 +128,8 @@ def retry_revocations(
     def ours(tokens: OAuthTokenSet) -> bool:
         return provider_of(tokens) is not None
 
-    queue.store_kept()
+    if user_id is None:  # a request of one user does not do the work of others
+        queue.store_kept()
     found = queue.of_user(user_id, ours) if user_id is not None else queue.due(ours, at_once=at_once)
     attempts = [retry_revocation(store, provider_of, entry) for entry in found]
     results = [confirmed for confirmed in attempts if confirmed is not None]

@@ -126,6 +126,8 @@ class ClientAuthentication:
                 f"{check}, PYWRY_OAUTH2__CLIENT_ASSERTION_AUDIENCE, and whether the provider has the public "
                 "key of PYWRY_OAUTH2__CLIENT_KEY_FILE."
             )
+        if self.method == _NONE and self.client_secret:
+            return "Set PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD to auto."
         if self.method == _NONE:
             return f"{check}. If the provider has issued a secret, set PYWRY_OAUTH2__CLIENT_SECRET to it."
         return (
